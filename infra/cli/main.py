@@ -1,0 +1,40 @@
+"""The ``arbitrex`` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+
+import typer
+from rich.console import Console
+
+from infra.cli import components, imports, stack, topics, worlds
+from schemas.errors import ArbitrexError, SettingsError, UsageError
+
+app = typer.Typer(
+    name="arbitrex",
+    help="MetaTrader 5 terminals as a market data platform on Kafka. Start with: arbitrex up",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stack.register(app)
+components.register(app)
+app.add_typer(topics.app, name="topics")
+app.add_typer(worlds.app, name="world")
+app.add_typer(imports.app, name="import")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(installed_version("arbitrex"))
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and an exit code, never a traceback."""
+    try:
+        app()
+    except ArbitrexError as error:
+        Console(stderr=True).print(f"arbitrex: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, (SettingsError, UsageError)) else 1)

@@ -1,0 +1,41 @@
+"""Every metric of the system, in one place. Labels come from bounded sets; counters end in ``_total``; base units."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# producers
+TICKS_RECEIVED = Counter("arbitrex_ticks_received_total", "Ticks that a source gave", ["feed", "shard"])
+TICKS_PUBLISHED = Counter("arbitrex_ticks_published_total", "Ticks acknowledged by Kafka", ["feed", "shard"])
+TICKS_QUEUE_SIZE = Gauge("arbitrex_ticks_queue_size", "Ticks waiting for Kafka's acknowledgement", ["feed", "shard"])
+POLL_SECONDS = Histogram(
+    "arbitrex_poll_cycle_seconds", "One poll over all symbols", ["feed", "shard"], buckets=_LATENCY
+)
+SOURCE_ERRORS = Counter("arbitrex_source_errors_total", "Failed calls to a source", ["feed", "shard", "reason"])
+IMPORT_LINES_MALFORMED = Counter(
+    "arbitrex_import_lines_malformed_total", "Lines of a file that are no tick", ["reason"]
+)
+
+# processors
+RECORDS_PROCESSED = Counter("arbitrex_records_processed_total", "Records of ticks.raw in committed transactions")
+TICKS_CLEAN = Counter("arbitrex_ticks_clean_total", "Ticks that passed the filter")
+TICKS_REJECTED = Counter("arbitrex_ticks_rejected_total", "Ticks that did not pass", ["reason"])
+TICKS_REPEATED = Counter("arbitrex_ticks_repeated_total", "Ticks seen before, written nowhere")
+BARS_PUBLISHED = Counter("arbitrex_bars_published_total", "Closed and revised bars", ["timeframe", "status"])
+DEAD_LETTERS = Counter("arbitrex_dead_letters_total", "Records that no schema or no code could process", ["reason"])
+TRANSACTION_SECONDS = Histogram("arbitrex_transaction_seconds", "One transaction, begin to commit", buckets=_LATENCY)
+PROCESSOR_LAG = Gauge("arbitrex_processor_lag_records", "Records of ticks.raw not yet processed", ["partition"])
+
+# sinks
+TICKS_FLUSHED = Counter("arbitrex_ticks_flushed_total", "Ticks committed by a sink", ["sink"])
+SINK_ROWS = Counter("arbitrex_sink_rows_total", "Rows committed by a sink", ["sink", "table"])
+SINK_COMMIT_SECONDS = Histogram("arbitrex_sink_commit_seconds", "One commit of a sink", ["sink"], buckets=_LATENCY)
+SINK_LAG = Gauge("arbitrex_sink_lag_records", "Records not yet committed by a sink", ["sink"])
+
+# gateway
+CLIENTS = Gauge("arbitrex_gateway_clients", "Connected WebSocket clients")
+CLIENT_MESSAGES = Counter("arbitrex_gateway_messages_sent_total", "Messages sent to clients", ["channel"])
+CLIENT_ERRORS = Counter("arbitrex_gateway_client_errors_total", "Errors told to clients", ["code"])
+SLOW_CLIENTS = Counter("arbitrex_gateway_slow_clients_total", "Clients whose queue was full", ["action"])

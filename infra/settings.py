@@ -1,0 +1,176 @@
+"""The one settings tree: defaults, then ``.env``, then ``ARBITREX_…`` with ``__`` between levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+WorldName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+
+
+def _words(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+"""A list written as ``M1,M5`` or ``M1 M5``."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Security(_Section):
+    """How clients reach the brokers; one setting for librdkafka and aiokafka alike."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+
+
+class KafkaSettings(_Section):
+    bootstrap_servers: str = "127.0.0.1:9092"
+    partitions: int | None = Field(None, ge=1, le=1000)
+    """Partitions of a new world; none: 12 on a cluster, 4 on one node."""
+    replication: int | None = Field(None, ge=1, le=9)
+    """Replicas of a new world; none: 3 on a cluster of three or more, else 1."""
+    embedded: bool = False
+    """The broker is the embedded development broker: idle consumers pace themselves, ticks are kept three hours."""
+    security: Security = Security()
+
+
+class RegistrySettings(_Section):
+    url: str = "http://127.0.0.1:8081"
+    username: str | None = None
+    password: SecretStr | None = None
+    host: str = "127.0.0.1"
+    """Where the embedded registry listens."""
+    port: Port = 8081
+
+
+class StatusSettings(_Section):
+    """Health and metrics of every component but the gateway, which serves its own."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    """0: any free port, shown by ``arbitrex status``."""
+
+
+class ProducerSettings(_Section):
+    source: Literal["simulated", "mt5", "none"] = "simulated"
+    feed: str = "sim"
+    shard: str = "a"
+    symbols: Words = ()
+    """None: all the terminal has."""
+    poll_ms: int = Field(100, ge=1, le=60_000)
+    watermark_margin_ms: int = Field(200, ge=0)
+    quiet_margin_ms: int = Field(2_000, ge=0)
+
+
+class SimulatorSettings(_Section):
+    """The simulated market: a function of seed, symbol and time."""
+
+    seed: int = 7
+    zone: str = "New_York+7"
+    start: str | None = None
+    """ISO 8601 UTC; a start in the past needs a world of its own. None: two hours back, in real time."""
+    speed: float = Field(1.0, gt=0, le=10_000)
+    rate: float = Field(1.0, gt=0, le=1_000)
+    """Ticks compared with a usual market's."""
+
+
+class BarSettings(_Section):
+    timeframes: Words = ("M1", "M5", "M15", "M30", "H1", "H4", "D1", "W1", "MN1")
+
+
+class ProcessorSettings(_Section):
+    dead_letter_limit: int = Field(100, ge=0)
+    """Dead letters in 100,000 records of a partition that stop the worker."""
+    accept_loss: bool = False
+    """Go on when records were lost to retention before they were processed."""
+    future_tolerance_ms: int = Field(60_000, ge=0)
+    session_timeout_ms: int = Field(6_000, ge=1_000)
+
+
+class SinkSettings(_Section):
+    rotate_rows: int = Field(200_000, ge=1)
+    rotate_seconds: float = Field(15.0, gt=0)
+
+
+class LakeSettings(SinkSettings):
+    uri: str | None = None
+    """A folder or ``s3://…``; none: ``lake`` in the home folder."""
+    storage_options: dict[str, SecretStr] = Field(default_factory=dict)
+
+
+class CsvSettings(SinkSettings):
+    dir: Path | None = None
+    """None: ``raw`` in the home folder."""
+
+
+class GatewaySettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    origins: Words = ()
+    """Foreign origins whose pages may connect; the gateway's own always may."""
+    max_connections: int = Field(1_000, ge=1)
+    max_subscriptions: int = Field(1_000, ge=1)
+    max_message_bytes: int = Field(65_536, ge=1_024)
+    max_messages_per_second: int = Field(50, ge=1)
+    queue_messages: int = Field(10_000, ge=10)
+    heartbeat_seconds: float = Field(5.0, gt=0)
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    """auto: console on a terminal, else JSON."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="ARBITREX_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    world: WorldName = "main"
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("arbitrex", appauthor=False))
+    """Where the local stack keeps broker data, lake, CSV, logs and its run file."""
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    status: StatusSettings = StatusSettings()
+    producer: ProducerSettings = ProducerSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
+    bars: BarSettings = BarSettings()
+    processor: ProcessorSettings = ProcessorSettings()
+    lake: LakeSettings = LakeSettings()
+    csv: CsvSettings = CsvSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def lake_uri(self) -> str:
+        """Where the lake's tables stand, as deltalake takes it."""
+        return self.lake.uri or str(self.home / "lake")
+
+    @property
+    def csv_dir(self) -> Path:
+        """The folder that holds ``ticks``, ``ohlcv`` and ``metadata``."""
+        return self.csv.dir or self.home / "raw"
+
+
+def load(**overrides: object) -> Settings:
+    """The settings of this process. Raises SettingsError naming the setting, its value and the remedy."""
+    return Settings(**overrides)  # type: ignore[arg-type]

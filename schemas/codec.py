@@ -1,0 +1,154 @@
+"""One record to and from Confluent's wire format: a zero byte, the schema id (4 bytes, big endian), the datum.
+
+Source: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache, cached_property
+from typing import Any, Final, Protocol, cast
+
+import fastavro
+
+from schemas import records
+from schemas.definitions import NAMES, NAMESPACE, Schema, parse, parsed
+from schemas.errors import DecodeError
+from schemas.records import Record
+
+HEADER: Final = struct.Struct(">bI")
+
+
+class SchemaStore(Protocol):
+    """What the codec needs of a registry; `schemas.registry.Registry` is the real one."""
+
+    def id_of(self, name: str) -> int:
+        """The id under which record ``name``'s current schema is registered."""
+
+    def schema_of(self, schema_id: int) -> Schema:
+        """The writer's schema of an id. Raises UnknownSchemaError, or RegistryError when it is away."""
+
+
+class Codec:
+    """Encodes and decodes single records; one instance a process, safe to share between threads."""
+
+    def __init__(self, store: SchemaStore) -> None:
+        self._store = store
+        self._writers: dict[int, tuple[str, Schema]] = {}
+
+    @cached_property
+    def headers(self) -> Mapping[str, bytes]:
+        """The five bytes before a datum, by record name."""
+        return {name: HEADER.pack(0, self._store.id_of(name)) for name in NAMES}
+
+    def encode(self, record: Record) -> bytes:
+        """The record's bytes as they stand in a topic."""
+        name = type(record).__name__
+        out = io.BytesIO()
+        out.write(self.headers[name])
+        fastavro.schemaless_writer(out, parsed(name), to_avro(record))
+        return out.getvalue()
+
+    def decode(self, data: bytes) -> Record:
+        """The record in ``data``, whichever it is.
+
+        Raises DecodeError for bytes that are not a record of ours, UnknownSchemaError for an id the registry does
+        not have.
+        """
+        name, writer = self.writer(schema_id(data))
+        stream = io.BytesIO(data)
+        stream.seek(HEADER.size)
+        try:
+            datum = fastavro.schemaless_reader(stream, writer, parsed(name))
+        except Exception as error:  # fastavro raises what it stumbles over: EOFError, IndexError, UnicodeDecodeError
+            raise DecodeError(f"not a {name}: {error or type(error).__name__}") from error
+        if stream.read(1):
+            raise DecodeError(f"{name} with {len(data) - stream.tell() + 1} bytes after its end")
+        return from_avro(name, cast("dict[str, Any]", datum))
+
+    def writer(self, schema_id: int) -> tuple[str, Schema]:
+        """Record name and parsed writer's schema of an id. Raises DecodeError for a record that is not ours."""
+        known = self._writers.get(schema_id)
+        if known is None:
+            schema = self._store.schema_of(schema_id)
+            name = full_name(schema).removeprefix(f"{NAMESPACE}.")
+            if name not in NAMES:
+                raise DecodeError(f"schema {schema_id} is of {full_name(schema) or 'no record'}, not of ours")
+            known = self._writers[schema_id] = (name, parse(schema))
+        return known
+
+
+def schema_id(data: bytes) -> int:
+    """The schema id of a message. Raises DecodeError unless it is in Confluent's wire format."""
+    if len(data) < HEADER.size or data[0] != 0:
+        raise DecodeError("not in Confluent's wire format (a zero byte and a schema id first)")
+    return int(HEADER.unpack_from(data)[1])
+
+
+def full_name(schema: Any) -> str:
+    """``namespace.name`` of a record schema; empty for anything else."""
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        return ""
+    name, space = str(schema.get("name", "")), schema.get("namespace")
+    return name if "." in name or not space else f"{space}.{name}"
+
+
+def to_avro(record: Any) -> dict[str, Any]:
+    """The record as fastavro wants it."""
+    return {
+        avro_name: convert(getattr(record, name)) if convert else getattr(record, name)
+        for name, avro_name, convert, _ in _fields(type(record))
+    }
+
+
+def from_avro(name: str, datum: Mapping[str, Any]) -> Record:
+    """The typed record from a decoded datum."""
+    return cast("Record", _build(getattr(records, name), datum))
+
+
+def _build(cls: type[Any], datum: Mapping[str, Any]) -> Any:
+    return cls(
+        **{
+            name: convert(datum[avro_name]) if convert else datum[avro_name]
+            for name, avro_name, _, convert in _fields(cls)
+        }
+    )
+
+
+_Convert = Callable[[Any], Any] | None
+
+
+@cache
+def _fields(cls: type[Any]) -> tuple[tuple[str, str, _Convert, _Convert], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        (field.name, field.name.rstrip("_"), *_converters(hints[field.name])) for field in dataclasses.fields(cls)
+    )
+
+
+def _converters(hint: Any) -> tuple[_Convert, _Convert]:
+    """How a field's value goes to Avro and comes back; None where it stays as it is."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if (isinstance(origin, type) and issubclass(origin, types.UnionType)) or origin is typing.Union:
+        to, back = _converters(next(arg for arg in args if arg is not type(None)))
+        return to and _optional(to), back and _optional(back)
+    if origin is tuple:
+        to, back = _converters(args[0])
+        return (lambda items: [to(item) for item in items]) if to else list, (
+            (lambda items: tuple(back(item) for item in items)) if back else tuple
+        )
+    if dataclasses.is_dataclass(hint):
+        return to_avro, lambda datum: _build(cast("type[Any]", hint), datum)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return str, hint
+    return None, None
+
+
+def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else convert(value)

@@ -1,0 +1,223 @@
+"""The records of the topics, typed. Times are integers: UTC epoch milliseconds unless a field says otherwise.
+
+Field names are the Avro schemas' own; `Control.from_`, `Gap.from_` and `FeedEvent.from_` stand for ``from``,
+which Python reserves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ControlKind(StrEnum):
+    UNKNOWN = "unknown"
+    WATERMARK = "watermark"
+    COVERAGE = "coverage"
+    GAP = "gap"
+    SYMBOL_SPEC = "symbol_spec"
+    RETIRED = "retired"
+
+
+class ChartMode(StrEnum):
+    BID = "bid"
+    LAST = "last"
+
+
+class CrossedPolicy(StrEnum):
+    REJECT = "reject"
+    KEEP = "keep"
+
+
+class BarStatus(StrEnum):
+    UNKNOWN = "unknown"
+    FINAL = "final"
+    PARTIAL = "partial"
+    REVISED = "revised"
+
+
+class EventKind(StrEnum):
+    UNKNOWN = "unknown"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    CLOCK = "clock"
+    COVERAGE = "coverage"
+    GAP = "gap"
+    CORRECTION = "correction"
+    RETENTION_LOSS = "retention_loss"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """One quote or trade. Identity: (feed, symbol, ts_event, ordinal)."""
+
+    symbol: str
+    ts_event: int
+    ordinal: int
+    bid: float
+    ask: float
+    last: float = 0.0
+    volume: float = 0.0
+    flags: int
+    feed: str
+    server_time: int
+    """The broker server's wall clock as it came, in milliseconds; not UTC."""
+    ts_recv: int
+    """UTC epoch microseconds."""
+    correction: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolSpec:
+    """What a series needs to be checked and aggregated."""
+
+    symbol: str
+    feed: str
+    shard: str
+    broker_name: str
+    digits: int
+    point: float
+    chart_mode: ChartMode = ChartMode.BID
+    zone: str = "UTC"
+    crossed: CrossedPolicy = CrossedPolicy.REJECT
+    calendar: str = ""
+    """The market calendar's whole definition, JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What a bar depends on beside its ticks."""
+
+    kind: ControlKind
+    feed: str
+    shard: str
+    symbol: str | None = None
+    time: int
+    from_: int | None = None
+    to: int | None = None
+    spec: SymbolSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One bar over [ts_open, ts_close); key in its topic: ``symbol|timeframe|ts_open``."""
+
+    symbol: str
+    feed: str
+    timeframe: str
+    ts_open: int
+    ts_close: int
+    open: float
+    high: float
+    low: float
+    close: float
+    ask_open: float
+    ask_high: float
+    ask_low: float
+    ask_close: float
+    tick_volume: int
+    real_volume: float
+    spread: int
+    """The least of the bar, in points."""
+    status: BarStatus
+    revision: int = 0
+    feed_gap_ms: int = 0
+    tick_count: int
+    first_tick_ts: int
+    first_tick_ordinal: int
+    last_tick_ts: int
+    last_tick_ordinal: int
+    rules: str
+
+    @property
+    def key(self) -> str:
+        """The record key of this bar in ``bars``."""
+        return f"{self.symbol}|{self.timeframe}|{self.ts_open}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Ticks in [from_, to) are lost for good."""
+
+    from_: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickId:
+    """A tick's identity within its series."""
+
+    ts: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBars:
+    """A symbol's open bars in all timeframes, and the aggregator's state for it."""
+
+    symbol: str
+    feed: str
+    last_ts: int
+    last_ordinal: int
+    coverage_from: int | None = None
+    gaps: tuple[Gap, ...] = ()
+    spec: SymbolSpec | None = None
+    bars: tuple[Bar, ...] = ()
+    corrections: tuple[TickId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """Every tick of the shard (``feed/shard``) up to and including ``time`` has been published."""
+
+    shard: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a partition's processor stands."""
+
+    next_offset: int
+    watermarks: tuple[Watermark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How often a tick was already published at a cursor's last millisecond."""
+
+    bid: float
+    ask: float
+    last: float
+    volume_real: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a shard goes on with one series."""
+
+    feed: str
+    shard: str
+    symbol: str
+    last_msc: int
+    """Server time of the last published tick in milliseconds; not UTC."""
+    seen: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEvent:
+    """One line of the feed's ledger."""
+
+    time: int
+    kind: EventKind
+    feed: str
+    shard: str
+    symbol: str | None = None
+    from_: int | None = None
+    to: int | None = None
+    text: str
+
+
+Record = Tick | Control | Bar | LiveBars | SymbolSpec | FeedEvent | Cursor | Progress
