@@ -67,7 +67,7 @@ class Codec:
         try:
             datum = fastavro.schemaless_reader(stream, writer, parsed(name))
         except Exception as error:  # fastavro raises what it stumbles over: EOFError, IndexError, UnicodeDecodeError
-            raise DecodeError(f"not a {name}: {error or type(error).__name__}") from error
+            raise DecodeError(f"not a {name}: {str(error) or type(error).__name__}") from error
         if stream.read(1):
             raise DecodeError(f"{name} with {len(data) - stream.tell() + 1} bytes after its end")
         return from_avro(name, cast("dict[str, Any]", datum))
@@ -103,7 +103,7 @@ def to_avro(record: Any) -> dict[str, Any]:
     """The record as fastavro wants it."""
     return {
         avro_name: convert(getattr(record, name)) if convert else getattr(record, name)
-        for name, avro_name, convert, _ in _fields(type(record))
+        for name, avro_name, convert, _ in _fields(cast("Any", type(record)))
     }
 
 
@@ -116,7 +116,7 @@ def _build(cls: type[Any], datum: Mapping[str, Any]) -> Any:
     return cls(
         **{
             name: convert(datum[avro_name]) if convert else datum[avro_name]
-            for name, avro_name, _, convert in _fields(cls)
+            for name, avro_name, _, convert in _fields(cast("Any", cls))
         }
     )
 
@@ -125,7 +125,7 @@ _Convert = Callable[[Any], Any] | None
 
 
 @cache
-def _fields(cls: type[Any]) -> tuple[tuple[str, str, _Convert, _Convert], ...]:
+def _fields(cls: Any) -> tuple[tuple[str, str, _Convert, _Convert], ...]:
     hints = typing.get_type_hints(cls)
     return tuple(
         (field.name, field.name.rstrip("_"), *_converters(hints[field.name])) for field in dataclasses.fields(cls)

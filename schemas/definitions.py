@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import fastavro
 
@@ -23,8 +23,7 @@ def subject(name: str) -> str:
 @cache
 def definition(name: str) -> Schema:
     """The schema of record ``name`` as a plain dict, references inlined where they are first used."""
-    inlined: dict[str, Any] = _inline(_read(name), set())
-    return inlined
+    return cast("Schema", _inline(_read(name), set()))
 
 
 def text(name: str) -> str:
@@ -40,8 +39,7 @@ def parsed(name: str) -> Schema:
 
 def parse(schema: Schema) -> Schema:
     """A foreign writer's schema ready for fastavro, with times as plain integers."""
-    result: Schema = fastavro.parse_schema(plain(schema))
-    return result
+    return cast("Schema", fastavro.parse_schema(plain(schema)))
 
 
 def plain(schema: Any) -> Any:

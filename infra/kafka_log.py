@@ -1,0 +1,66 @@
+"""Reading a topic as a log: to its end, from a moment, in bulk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+
+from infra import kafka as clients
+from infra.settings import KafkaSettings
+from schemas.errors import BrokerError
+
+_SILENCE_SECONDS: Final = 30.0
+
+
+def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
+    """How many partitions ``topic`` has. Raises BrokerError when Kafka is away or has no such topic."""
+    try:
+        found = clients.admin(kafka).list_topics(topic, timeout=timeout).topics[topic]
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
+    if found.error is not None or not found.partitions:
+        raise BrokerError(f"topic {topic} does not exist; create it with: arbitrex topics apply")
+    return len(found.partitions)
+
+
+def read_to_end(
+    kafka: KafkaSettings, starts: Sequence[TopicPartition], *, batch: int = 10_000, **overrides: Any
+) -> Iterator[list[Message]]:
+    """Batches of all committed messages from each start (an offset, or from the beginning) to the end as it is now.
+
+    Raises BrokerError when Kafka refuses, or says nothing for half a minute.
+    """
+    if not starts:
+        return
+    consumer = clients.consumer(
+        kafka,
+        group="arbitrex.reader",
+        **{"enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10} | overrides,
+    )
+    try:
+        consumer.assign(
+            [TopicPartition(s.topic, s.partition, s.offset if s.offset >= 0 else OFFSET_BEGINNING) for s in starts]
+        )
+        open_ends = {(start.topic, start.partition) for start in starts}
+        heard = time.monotonic()
+        while open_ends:
+            messages = []
+            for message in consumer.consume(batch, 0.05):
+                heard = time.monotonic()
+                error = message.error()
+                if error is None:
+                    messages.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+                    open_ends.discard((message.topic(), message.partition()))
+                else:
+                    raise BrokerError(f"reading {message.topic()}: {error.str()}")
+            if messages:
+                yield messages
+            elif time.monotonic() - heard > _SILENCE_SECONDS:
+                waiting = ", ".join(sorted({topic for topic, _ in open_ends}))
+                raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
+    finally:
+        consumer.close()
