@@ -64,3 +64,18 @@ def read_to_end(
                 raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
     finally:
         consumer.close()
+
+
+def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, int]:
+    """The end offset of each partition. Raises BrokerError when Kafka is away or has no such topic."""
+    partitions = range(partition_count(kafka, topic, timeout=timeout))
+    consumer = clients.consumer(kafka, group="arbitrex.reader")
+    try:
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)[1]
+            for number in partitions
+        }
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
