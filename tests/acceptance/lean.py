@@ -1,0 +1,209 @@
+"""Real ticks through the running stack, against a third party's bars: one command, one table.
+
+    python -m tests.acceptance.lean [--broker embedded|kafka] [--kills 10]
+
+Twice: with each feed's own hours and crossed quotes kept, every M1 bar must equal the oracle's in all eight prices;
+with the defaults, the minutes that differ must be exactly those that hold rejected ticks. Clean + rejected must be
+the distinct identities of ticks.raw, and the lake and the CSV must hold exactly the clean ticks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from infra import kafka_log, topics
+from infra.registry.client import connect
+from infra.settings import Settings
+from infra.worlds import World
+from schemas.records import Progress
+from tests.acceptance import census, oracle, stack
+from tests.acceptance.faults import Killer
+from tests.acceptance.oracle import PRICES, Feed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schemas.codec import Codec
+
+MINUTE = 60_000
+
+
+@dataclass
+class Row:
+    """What was found for one symbol; `wrong` names everything that should not be."""
+
+    symbol: str
+    ticks: int
+    raw: int = 0
+    repeats: int = 0
+    clean: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    lake: int = 0
+    csv: int = 0
+    bars: int = 0
+    equal: int = 0
+    differing: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours: bool) -> list[Row]:
+    """Count and compare everything of a drained world."""
+    raw = census.frame(settings, codec, topics.TICKS_RAW, "Tick")
+    clean = census.frame(settings, codec, topics.TICKS_CLEAN, "Tick")
+    rejected = census.frame(settings, codec, topics.TICKS_REJECTED, "Tick")
+    bars = census.frame(settings, codec, topics.BARS, "Bar").filter(pl.col("timeframe") == "M1")
+    lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(_csv_folder(settings))
+    dead = len(census.messages(settings, topics.DEAD_LETTERS))
+    rows = []
+    for feed in feeds:
+        mine = pl.col("symbol") == feed.symbol
+        row = Row(feed.symbol, oracle.tick_count(feed))
+        source, passed, refused = raw.filter(mine), clean.filter(mine), rejected.filter(mine)
+        distinct = source.select(census.IDENTITY).unique().height
+        row.raw, row.repeats, row.clean = source.height, source.height - distinct, passed.height
+        row.rejected.update(refused["reason"].to_list())
+        row.lake, row.csv = lake.get(feed.symbol, 0), csv.get(feed.symbol, 0)
+        expect = row.wrong.append
+        if distinct != row.ticks:
+            expect(f"{distinct} distinct ticks in raw")
+        if row.clean + refused.height != distinct:
+            expect("clean + rejected is not raw")
+        if census.out_of_order(passed):
+            expect("clean repeats or is out of order")
+        if row.lake != row.clean or row.csv != row.clean:
+            expect("lake or CSV is not clean")
+        if dead:
+            expect(f"{dead} dead letters")
+        _compare_bars(row, bars.filter(mine), oracle.minute_bars(feed), source, refused)
+        if own_hours and (row.differing or row.rejected):
+            expect("bars differ or ticks were rejected")
+        rows.append(row)
+    return rows
+
+
+def _compare_bars(
+    row: Row, bars: pl.DataFrame, truth: pl.DataFrame, source: pl.DataFrame, refused: pl.DataFrame
+) -> None:
+    if bars.height != bars.unique(["ts_open", "revision"]).height:
+        row.wrong.append("a bar was published twice")
+    minute = (pl.col("ts_event") // MINUTE * MINUTE).alias("ts_open")
+    counts = source.unique(census.IDENTITY).group_by(minute).agg(source_ticks=pl.len())
+    last = bars.sort("revision").unique("ts_open", keep="last")
+    joined = truth.join(counts, on="ts_open").join(last, on="ts_open", how="left", suffix="_bar")
+    same = pl.all_horizontal(pl.col(price) == pl.col(f"{price}_bar") for price in PRICES)
+    joined = joined.with_columns(same=same.fill_null(value=False), whole=pl.col("tick_count") == pl.col("source_ticks"))
+    row.bars, row.equal = truth.height, joined.filter(pl.col("same")).height
+    differing = set(joined.filter(~(pl.col("same") & pl.col("whole").fill_null(value=False)))["ts_open"].to_list())
+    row.differing = len(differing)
+    holding_rejected = set(refused.select(minute)["ts_open"].to_list())
+    if differing != holding_rejected:
+        row.wrong.append(f"{len(differing ^ holding_rejected)} minutes differ for no rejected tick, or the reverse")
+    if extra := set(last["ts_open"].to_list()) - set(truth["ts_open"].to_list()):
+        row.wrong.append(f"{len(extra)} bars too many")
+
+
+def drained(settings: Settings, codec: Codec) -> bool:
+    """Whether the processor has reached the end of ticks.raw and both sinks hold all that is clean."""
+    world = World(settings.world)
+    ends = kafka_log.ends(settings.kafka, world.topic(topics.TICKS_RAW.name))
+    progress = {}
+    for message in census.messages(settings, topics.PROGRESS):
+        record = codec.decode(message.value())
+        assert isinstance(record, Progress)
+        progress[message.partition()] = record.next_offset
+    if any(progress.get(partition, 0) < end for partition, end in ends.items()):
+        return False
+    clean = len(census.messages(settings, topics.TICKS_CLEAN))
+    stored = sum(census.lake_rows(settings, "ticks").values()), sum(census.csv_rows(_csv_folder(settings)).values())
+    return stored == (clean, clean)
+
+
+def pipeline(
+    home: Path, feeds: Sequence[Feed], broker: str, *, own_hours: bool, kills: int = 0, speed: float | None = None
+) -> list[Row]:
+    """Start a stack, import the feeds while children are killed, wait until all is processed, and check it."""
+    world = "lean" if own_hours else "lean-defaults"
+    env = stack.environment(home, world, ARBITREX_PRODUCER__SOURCE="none")
+    with stack.up(env, "--broker", broker, log=home / "up.log") as supervisor:
+        found = stack.status(env)
+        settings = stack.settings_of(env, found)
+        env |= {
+            "ARBITREX_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+            "ARBITREX_REGISTRY__URL": settings.registry.url,
+        }
+        codec = connect(settings)
+        with Killer(env, kills) if kills else contextlib.nullcontext() as killer:
+            for feed in feeds:
+                _import(env, feed, world, own_hours=own_hours, speed=speed)
+            if killer:
+                killer.finish()
+        stack.until("the world drained", lambda: drained(settings, codec), 600)
+        assert supervisor.poll() is None
+        return check(settings, codec, feeds, own_hours=own_hours)
+
+
+def _import(env: dict[str, str], feed: Feed, world: str, *, own_hours: bool, speed: float | None) -> None:
+    options = ["--feed", feed.name, "--zone", feed.zone, "--symbol", feed.symbol, "--into", world]
+    if own_hours:
+        options += ["--calendar", feed.hours, "--crossed", "keep"]
+    if speed:
+        options += ["--speed", str(speed)]
+    done = stack.run(env, "import", "lean", str(feed.tick_folder), *options, timeout=1200)
+    assert done.returncode == 0, done.stderr
+
+
+def _csv_folder(settings: Settings) -> Path:
+    return settings.csv_dir / "worlds" / settings.world
+
+
+def table(title: str, rows: Sequence[Row]) -> Table:
+    """The rows as people read them."""
+    shown = Table(title=title)
+    for column in ("symbol", "ticks", "raw", "repeats", "clean", "rejected", "lake", "csv"):
+        shown.add_column(column, justify="left" if column == "symbol" else "right")
+    for column in ("M1 bars", "equal", "differing", "verdict"):
+        shown.add_column(column, justify="right")
+    for row in rows:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(row.rejected.items())) or "0"
+        numbers = (row.ticks, row.raw, row.repeats, row.clean, reasons, row.lake, row.csv)
+        more = (row.bars, row.equal, row.differing, "; ".join(row.wrong) or "ok")
+        shown.add_row(row.symbol, *map(str, numbers), *map(str, more))
+    return shown
+
+
+def main() -> int:
+    """Run the check and print the tables; 1 when anything is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", default="embedded", help="embedded, kafka (three real nodes) or HOST:PORT")
+    parser.add_argument("--kills", type=int, default=0, help="kill -9 each child this many times while data flows")
+    options = parser.parse_args()
+    console = Console(width=160)
+    wrong = False
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.ExitStack() as exits:
+        home = Path(folder)
+        broker = options.broker
+        if broker == "kafka":
+            from infra.brokers.kafka import KafkaCluster
+
+            broker = exits.enter_context(KafkaCluster(home / "kafka", nodes=3)).bootstrap_servers
+        for own_hours in (True, False):
+            title = "own hours, crossed kept" if own_hours else "defaults"
+            rows = pipeline(home, oracle.FEEDS, broker, own_hours=own_hours, kills=options.kills)
+            console.print(table(f"{options.broker}: {title}", rows))
+            wrong |= any(row.wrong for row in rows)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The `arbitrex` command as a user runs it, in processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.settings import KafkaSettings, RegistrySettings, Settings
+
+ARBITREX = (sys.executable, "-c", "from infra.cli.main import main; main()")
+
+
+def environment(home: Path, world: str, **more: str) -> dict[str, str]:
+    """The environment of a stack of its own: nothing of the caller's settings, any free port."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ARBITREX_")}
+    return kept | {
+        "ARBITREX_HOME": str(home),
+        "ARBITREX_WORLD": world,
+        "ARBITREX_GATEWAY__PORT": "0",
+        "ARBITREX_REGISTRY__PORT": "0",
+        "ARBITREX_LOG__FORMAT": "json",
+        **more,
+    }
+
+
+def run(env: Mapping[str, str], *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """One command to its end."""
+    return subprocess.run(
+        [*ARBITREX, *arguments], env=dict(env), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def until(what: str, condition: Callable[[], Any], timeout: float) -> Any:
+    """Ask again until the condition holds; AssertionError when it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
+        time.sleep(0.2)
+    return found
+
+
+def status(env: Mapping[str, str]) -> dict[str, Any]:
+    """What `arbitrex status --json` says; empty while nothing runs."""
+    done = run(env, "status", "--json", timeout=30)
+    return dict(json.loads(done.stdout)) if done.returncode == 0 and done.stdout.strip() else {}
+
+
+@contextmanager
+def up(env: Mapping[str, str], *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`arbitrex up`, ready when entered, down when left."""
+    with log.open("ab") as out:
+        process = subprocess.Popen([*ARBITREX, "up", *arguments], env=dict(env), stdout=out, stderr=subprocess.STDOUT)
+    try:
+        until("arbitrex up", lambda: _ready(process, env, log), 120)
+        yield process
+    finally:
+        run(env, "down", timeout=120)
+        process.wait(60)
+
+
+def settings_of(env: Mapping[str, str], stack: Mapping[str, Any]) -> Settings:
+    """Settings that reach a running stack's broker and registry."""
+    return Settings(
+        world=env["ARBITREX_WORLD"],
+        home=Path(env["ARBITREX_HOME"]),
+        kafka=KafkaSettings(bootstrap_servers=stack["bootstrap_servers"], embedded=stack.get("broker") == "embedded"),
+        registry=RegistrySettings(url=stack["registry_url"]),
+    )
+
+
+def _ready(process: subprocess.Popen[bytes], env: Mapping[str, str], log: Path) -> bool:
+    assert process.poll() is None, f"arbitrex up ended:\n{log.read_text('utf-8', 'replace')[-4000:]}"
+    return bool(status(env).get("ready"))
