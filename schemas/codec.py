@@ -62,15 +62,7 @@ class Codec:
         not have.
         """
         name, writer = self.writer(schema_id(data))
-        stream = io.BytesIO(data)
-        stream.seek(HEADER.size)
-        try:
-            datum = fastavro.schemaless_reader(stream, writer, parsed(name))
-        except Exception as error:  # fastavro raises what it stumbles over: EOFError, IndexError, UnicodeDecodeError
-            raise DecodeError(f"not a {name}: {str(error) or type(error).__name__}") from error
-        if stream.read(1):
-            raise DecodeError(f"{name} with {len(data) - stream.tell() + 1} bytes after its end")
-        return from_avro(name, cast("dict[str, Any]", datum))
+        return from_avro(name, datum(name, writer, data))
 
     def writer(self, schema_id: int) -> tuple[str, Schema]:
         """Record name and parsed writer's schema of an id. Raises DecodeError for a record that is not ours."""
@@ -80,7 +72,10 @@ class Codec:
             name = full_name(schema).removeprefix(f"{NAMESPACE}.")
             if name not in NAMES:
                 raise DecodeError(f"schema {schema_id} is of {full_name(schema) or 'no record'}, not of ours")
-            known = self._writers[schema_id] = (name, parse(schema))
+            try:
+                known = self._writers[schema_id] = (name, parse(schema))
+            except Exception as error:  # whatever fastavro stumbles over in a stranger's schema
+                raise DecodeError(f"schema {schema_id} of {name} cannot be used: {error}") from error
         return known
 
 
@@ -89,6 +84,19 @@ def schema_id(data: bytes) -> int:
     if len(data) < HEADER.size or data[0] != 0:
         raise DecodeError("not in Confluent's wire format (a zero byte and a schema id first)")
     return int(HEADER.unpack_from(data)[1])
+
+
+def datum(name: str, writer: Schema, data: bytes) -> dict[str, Any]:
+    """The message ``data`` of ``writer``'s schema, resolved to record ``name``'s. Raises DecodeError."""
+    stream = io.BytesIO(data)
+    stream.seek(HEADER.size)
+    try:
+        found = fastavro.schemaless_reader(stream, writer, parsed(name))
+    except Exception as error:  # fastavro raises what it stumbles over: EOFError, IndexError, UnicodeDecodeError
+        raise DecodeError(f"not a {name}: {str(error) or type(error).__name__}") from error
+    if stream.tell() != len(data):
+        raise DecodeError(f"{name} with {len(data) - stream.tell()} bytes after its end")
+    return cast("dict[str, Any]", found)
 
 
 def full_name(schema: Any) -> str:

@@ -6,6 +6,7 @@
     ├── BrokerError            Kafka is away, or refused
     │   └── FencedError        another owner has taken over: this process must stop
     ├── RegistryError          the schema registry is away, or refused
+    │   ├── RegistryAwayError  it does not answer, or cannot at the moment: asking again may help
     │   ├── UnknownSchemaError no schema has this id
     │   └── IncompatibleSchemaError
     ├── DecodeError            bytes that no schema can decode
@@ -39,6 +40,10 @@ class FencedError(BrokerError):
 
 class RegistryError(ArbitrexError):
     """The schema registry is away, or refused."""
+
+
+class RegistryAwayError(RegistryError):
+    """The schema registry does not answer, or cannot at the moment."""
 
 
 class UnknownSchemaError(RegistryError):
