@@ -1,0 +1,1 @@
+"""What the processors compute: a pure step over the records of one partition, with no Kafka, clock or disk in it."""
