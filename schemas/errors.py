@@ -11,6 +11,7 @@
     │   └── IncompatibleSchemaError
     ├── DecodeError            bytes that no schema can decode
     ├── SourceError            a terminal or a file gave something unusable
+    ├── StoreError             the lake or a disk is away, or refused
     └── ComponentError         a child process or a part of the stack failed for good
 
 The message of each says the cause and, where there is one, the remedy; the command line prints it as one
@@ -60,6 +61,10 @@ class DecodeError(ArbitrexError):
 
 class SourceError(ArbitrexError):
     """A terminal or a file gave something unusable."""
+
+
+class StoreError(ArbitrexError):
+    """The lake or a disk is away, or refused."""
 
 
 class ComponentError(ArbitrexError):

@@ -1,0 +1,143 @@
+"""Reading the lake: what the gateway, the command line and people in Python need of its Delta tables.
+
+The tables stand under one address (a folder or ``s3://…``), one folder each: `infra.lake.layout` says what is in
+them. Polars, DuckDB, Spark and pandas read them as they are. The functions here give frames of the shape that
+`schemas.batch.decode_batch` gives (times as integers), so that the lake and Kafka's tail go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pydantic import SecretStr
+
+from infra.lake.layout import BARS, FIRST_MS, LAST_MS, TABLES, TICKS, Table
+from infra.worlds import World
+from schemas.errors import StoreError
+
+StorageOptions = Mapping[str, SecretStr]
+
+MOST_PARTITIONS: Final = 1_000
+"""The most that `infra.settings.KafkaSettings.partitions` allows."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def table_uri(uri: str, table: Table) -> str:
+    """Where a table stands below the lake's address."""
+    return f"{uri.rstrip('/')}/{table.name}"
+
+
+def revealed(options: StorageOptions | None) -> dict[str, str]:
+    """Storage options as deltalake takes them."""
+    return {name: value.get_secret_value() for name, value in (options or {}).items()}
+
+
+def app_id(world: str, table: Table, partition: int) -> str:
+    """The Delta application transaction whose version is the next offset of one source partition."""
+    return f"{World(world).topic(table.topic.name)}/{partition}"
+
+
+def open_table(uri: str, options: StorageOptions | None, table: Table) -> DeltaTable | None:
+    """A table as it is now; None while there is none. Raises StoreError when it cannot be read."""
+    try:
+        return DeltaTable(table_uri(uri, table), storage_options=revealed(options))
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError, ValueError) as error:
+        raise StoreError(f"the lake table {table_uri(uri, table)} cannot be read: {error}") from error
+
+
+def read_ticks(
+    uri: str, options: StorageOptions | None, world: str, symbol: str, *, start_ms: int, end_ms: int
+) -> pl.DataFrame:
+    """Clean ticks of a symbol in [start_ms, end_ms), in order of time, ordinal and offset.
+
+    All fields of Tick, times as in `schemas.records`, and world, source_partition, source_offset.
+    Raises StoreError when the lake cannot be read.
+    """
+    return _read(uri, options, TICKS, (start_ms, end_ms), _series(world, symbol)).sort(
+        "ts_event", "ordinal", "source_offset"
+    )
+
+
+def read_bars(
+    uri: str, options: StorageOptions | None, world: str, symbol: str, timeframe: str, *, start_ms: int, end_ms: int
+) -> pl.DataFrame:
+    """Bars of a symbol that open in [start_ms, end_ms), each in its last revision, in order of ts_open.
+
+    All fields of Bar, times as in `schemas.records`, and world, source_partition, source_offset.
+    Raises StoreError when the lake cannot be read.
+    """
+    found = _read(uri, options, BARS, (start_ms, end_ms), _series(world, symbol) & (pl.col("timeframe") == timeframe))
+    return found.sort("ts_open", "revision", "source_offset").unique("ts_open", keep="last", maintain_order=True)
+
+
+def ends(
+    uri: str, options: StorageOptions | None, world: str, partitions: int = MOST_PARTITIONS
+) -> dict[str, dict[int, int]]:
+    """How far the lake is: by full topic name and partition, the offset of the first record that is not in it yet.
+
+    For those who wait until it has caught up; a partition of which nothing was read yet is absent. Asking for no
+    more ``partitions`` than the topics have is quicker. Raises StoreError when the lake cannot be read.
+    """
+    return {
+        World(world).topic(table.topic.name): _ends(open_table(uri, options, table), world, table, partitions)
+        for table in TABLES
+    }
+
+
+def drop_world(uri: str, options: StorageOptions | None, world: str) -> int:
+    """Remove a world's rows and its record of offsets from all tables; the number of rows removed.
+
+    Other worlds, and readers of a version they have opened, are not touched; the files go with the next vacuum.
+    A sink that still writes the world is fenced. Raises StoreError when the lake refuses.
+    """
+    rows = 0
+    for table in TABLES:
+        handle = open_table(uri, options, table)
+        known = _ends(handle, world, table, MOST_PARTITIONS)
+        if handle is None or not known:
+            continue
+        forgotten = [Transaction(app_id(world, table, partition), 0) for partition in known]
+        try:
+            removed = handle.delete(
+                f"world = '{world}'", commit_properties=CommitProperties(app_transactions=forgotten)
+            )
+        except (DeltaError, OSError) as error:
+            raise StoreError(f"world {world} cannot be removed from {handle.table_uri}: {error}") from error
+        rows += int(removed["num_deleted_rows"] or 0)
+    return rows
+
+
+def _ends(handle: DeltaTable | None, world: str, table: Table, partitions: int) -> dict[int, int]:
+    if handle is None:
+        return {}
+    found = {number: handle.transaction_version(app_id(world, table, number)) for number in range(partitions)}
+    return {number: end for number, end in found.items() if end}
+
+
+def _series(world: str, symbol: str) -> pl.Expr:
+    return (pl.col("world") == world) & (pl.col("symbol") == symbol)
+
+
+def _read(
+    uri: str, options: StorageOptions | None, table: Table, window: tuple[int, int], which: pl.Expr
+) -> pl.DataFrame:
+    first, last = max(window[0], FIRST_MS), min(window[1] - 1, LAST_MS)
+    handle = open_table(uri, options, table)
+    if handle is None or first > last:
+        return pl.DataFrame(schema=table.read_schema)
+    start, end = (_EPOCH + timedelta(milliseconds=moment) for moment in (first, last))
+    rows = pl.scan_delta(handle, storage_options=revealed(options)).filter(
+        which, pl.col("date").is_between(start.date(), end.date()), pl.col(table.time).is_between(start, end)
+    )
+    try:
+        return rows.with_columns(table.integers()).select(table.read_schema).collect()
+    except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
+        raise StoreError(f"the lake table {handle.table_uri} cannot be read: {error}") from error
