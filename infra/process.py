@@ -80,5 +80,6 @@ class Process:
                 callback()
 
     def _watch_parent(self) -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
+            pass
         self.stop()

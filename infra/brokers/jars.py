@@ -1,0 +1,92 @@
+"""Java programs for this machine: a Java, and jars from Maven Central kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from schemas.errors import ComponentError
+
+KAFKA_JAVA: Final = 17
+"""The oldest Java that runs Kafka 4."""
+_MAVEN_SECONDS: Final = 600
+_POM: Final = Path(__file__).with_name("pom.xml")
+
+
+def java(oldest: int) -> str:
+    """The path of a Java of version ``oldest`` or newer. Raises ComponentError saying how to get one."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
+    if found is None:
+        where = f"no java in JAVA_HOME={home}" if home else "no java on PATH"
+        raise ComponentError(f"Java {oldest} or newer is needed: {where}; {_remedy(oldest)}")
+    output = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
+    version = re.search(r'version "(?:1\.)?(\d+)', output.stderr)
+    if version is None or int(version[1]) < oldest:
+        text = version[0] if version else output.stderr.strip()
+        raise ComponentError(f"Java {oldest} or newer is needed, {found} is {text}; {_remedy(oldest)}")
+    return found
+
+
+def kafka_classpath() -> str:
+    """The classpath of a Kafka broker: of KAFKA_HOME if it is set, else of jars that Maven fetches once.
+
+    Raises ComponentError when neither is to be had.
+    """
+    home = os.environ.get("KAFKA_HOME")
+    if home:
+        libs = Path(home) / "libs"
+        if not any(libs.glob("kafka_*.jar")):
+            raise ComponentError(f"KAFKA_HOME={home} holds no Kafka (no libs/kafka_*.jar); correct it or unset it")
+        return str(libs / "*")
+    return str(_fetched(_POM) / "*")
+
+
+def _fetched(pom: Path) -> Path:
+    """The folder with the jars of a pom, fetched if this version of it never was."""
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    folder = platformdirs.user_cache_path("arbitrex", appauthor=False) / f"kafka-{digest}"
+    if folder.is_dir():
+        return folder
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ComponentError(
+            "a real Kafka needs its jars: install Maven (apt install maven, brew install maven, "
+            "winget install Apache.Maven), or download Kafka from https://kafka.apache.org/downloads "
+            "and set KAFKA_HOME to its folder"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        libs = Path(work) / "libs"
+        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={libs}"]
+        try:
+            output = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, check=False, timeout=_MAVEN_SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ComponentError(f"Maven did not fetch Kafka's jars within {_MAVEN_SECONDS} s") from error
+        if output.returncode != 0 or not libs.is_dir():
+            last = [line for line in (output.stdout + output.stderr).splitlines() if "ERROR" in line]
+            raise ComponentError(f"Maven could not fetch Kafka's jars: {last[0] if last else output.stderr.strip()}")
+        try:
+            libs.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def _remedy(oldest: int) -> str:
+    wanted = max(oldest, 21)
+    return (
+        f"install one (apt install default-jre-headless, brew install openjdk@{wanted}, "
+        f"winget install EclipseAdoptium.Temurin.{wanted}.JRE) or point JAVA_HOME to it"
+    )

@@ -1,0 +1,5 @@
+"""``python -m infra.cli``: the ``arbitrex`` command without its script."""
+
+from infra.cli.main import main
+
+main()

@@ -1,0 +1,131 @@
+"""Brokers, worlds and registries for tests.
+
+`pytest -k embedded` or `-k real` runs one kind of broker; ARBITREX_TEST_BROKERS=embedded,real chooses, too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from infra import kafka as clients
+from infra import ports, provision
+from infra.brokers.embedded import EmbeddedBroker
+from infra.brokers.kafka import KafkaCluster
+from infra.settings import (
+    GatewaySettings,
+    KafkaSettings,
+    RegistrySettings,
+    Settings,
+    StatusSettings,
+)
+from infra.worlds import World
+from schemas.codec import Codec
+from schemas.errors import ComponentError
+from tests.support import Child
+
+BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", "embedded,real").split(",")
+PARTITIONS = 4
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the caller's environment nor a .env file decides what is tested."""
+    for name in os.environ:
+        if name.startswith("ARBITREX_") and not name.startswith("ARBITREX_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(scope="session")
+def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], KafkaSettings]]:
+    """Starts each kind of broker once, when it is first asked for."""
+    running: dict[str, KafkaSettings | ComponentError] = {}
+    with ExitStack() as stack:
+
+        def start(kind: str) -> KafkaSettings:
+            if kind not in running:
+                home = tmp_path_factory.mktemp(kind)
+                try:
+                    broker: EmbeddedBroker | KafkaCluster = (
+                        EmbeddedBroker(home) if kind == "embedded" else KafkaCluster(home, nodes=1)
+                    )
+                    stack.enter_context(broker)
+                    running[kind] = KafkaSettings(
+                        bootstrap_servers=broker.bootstrap_servers, embedded=kind == "embedded", partitions=PARTITIONS
+                    )
+                except ComponentError as error:
+                    running[kind] = error
+            found = running[kind]
+            if isinstance(found, ComponentError):
+                pytest.skip(str(found))
+            return found
+
+        yield start
+
+
+@pytest.fixture(params=BROKERS, scope="session")
+def kafka(request: pytest.FixtureRequest, start_broker: Callable[[str], KafkaSettings]) -> KafkaSettings:
+    """How to reach a broker; the test runs once for each kind at hand."""
+    return start_broker(request.param)
+
+
+@pytest.fixture(scope="session")
+def registry_url(kafka: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded registry on the broker of `kafka`."""
+    if importlib.util.find_spec("infra.registry.service") is None:
+        yield "http://127.0.0.1:1"
+        return
+    settings = Settings(
+        kafka=kafka,
+        home=tmp_path_factory.mktemp("registry"),
+        registry=RegistrySettings(port=0),
+    )
+    with Child(settings, "registry") as child:
+        yield child.ready["url"]
+
+
+@pytest.fixture
+def settings(kafka: KafkaSettings, registry_url: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a fresh world whose topics are there."""
+    settings = Settings(
+        world=f"t-{uuid.uuid4().hex[:12]}",
+        home=tmp_path / "home",
+        kafka=kafka,
+        registry=RegistrySettings(url=registry_url, port=0),
+        status=StatusSettings(port=0),
+        gateway=GatewaySettings(port=0),
+    )
+    settings.home.mkdir()
+    provision.apply(settings)
+    yield settings
+    with suppress(Exception):  # the broker goes away with the session
+        topics = provision.world_topics(settings)
+        for future in clients.admin(settings.kafka).delete_topics(topics).values():
+            future.result(10)
+    shutil.rmtree(settings.home, ignore_errors=True)
+
+
+@pytest.fixture
+def world(settings: Settings) -> World:
+    return World(settings.world)
+
+
+@pytest.fixture
+def codec(settings: Settings) -> Codec:
+    """A codec whose schemas are registered."""
+    from infra.registry.client import connect
+
+    return connect(settings)
+
+
+@pytest.fixture
+def free_port() -> int:
+    return ports.free_port()
