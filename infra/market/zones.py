@@ -63,8 +63,11 @@ class ServerZone:
 
     def to_server(self, ms: Times) -> Times:
         """What the clock shows at UTC ``ms``, written as if it were UTC."""
-        if not len(self.changes):
+        if not len(self.changes) or not len(ms):
             return ms + int(self.offsets[0])
+        first, last = np.searchsorted(self.changes, [ms.min(), ms.max()], side="right")
+        if first == last:  # as nearly every batch
+            return ms + int(self.offsets[first])
         shown: Times = ms + self.offsets[np.searchsorted(self.changes, ms, side="right")]
         return shown
 

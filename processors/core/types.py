@@ -41,7 +41,7 @@ class Reason(IntEnum):
 
     @property
     def label(self) -> str:
-        """As it stands in headers and metrics: ``market_closed`` …"""
+        """As it stands in headers and metrics, ``market_closed`` for one."""
         return self.name.lower()
 
 
