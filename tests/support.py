@@ -29,7 +29,7 @@ class Out(NamedTuple):
     value: bytes | None
     timestamp: int
     partition: int | None = None
-    headers: list[tuple[str, bytes]] | None = None
+    headers: list[tuple[str, str | bytes | None]] | None = None
 
 
 def eventually(condition: Callable[[], T], timeout: float = 20.0, *, every: float = 0.05) -> T:
