@@ -1,0 +1,1 @@
+"""A market that does not exist, behind the protocol of a terminal."""

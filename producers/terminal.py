@@ -1,0 +1,120 @@
+"""What we need of a terminal: the calls of the ``MetaTrader5`` package, as a protocol.
+
+Data calls give ``None`` and status calls ``False`` when they fail; `Terminal.last_error` says why. An empty array is
+an answer, not a failure. All times are the broker server's wall clock written as if it were a UTC epoch.
+Source: the package's 5.0 wheel and its documentation (https://www.mql5.com/en/docs/python_metatrader5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+TICK_DTYPE: Final = np.dtype(
+    [
+        ("time", "<i8"),
+        ("bid", "<f8"),
+        ("ask", "<f8"),
+        ("last", "<f8"),
+        ("volume", "<u8"),
+        ("time_msc", "<i8"),
+        ("flags", "<u4"),
+        ("volume_real", "<f8"),
+    ]
+)
+"""A row of `Terminal.copy_ticks_from`: packed, 60 bytes."""
+
+Ticks = NDArray[np.void]
+
+COPY_TICKS_ALL: Final = -1
+COPY_TICKS_INFO: Final = 1
+COPY_TICKS_TRADE: Final = 2
+
+FLAG_BID: Final = 0x02
+FLAG_ASK: Final = 0x04
+FLAGS_KNOWN: Final = 0x7E
+"""The documented bits: bid, ask, last, volume, buy, sell. Terminals set further ones that mean nothing to us."""
+
+CHART_MODE_LAST: Final = 1
+
+OK: Final = 1
+FAIL: Final = -1
+INVALID_PARAMS: Final = -2
+NO_MEMORY: Final = -3
+NOT_FOUND: Final = -4
+INVALID_VERSION: Final = -5
+AUTH_FAILED: Final = -6
+IPC_FAILED: Final = -10000
+IPC_SEND: Final = -10001
+IPC_RECEIVE: Final = -10002
+IPC_INITIALIZE: Final = -10003
+NO_CONNECTION: Final = -10004
+IPC_TIMEOUT: Final = -10005
+
+
+class TickInfo(Protocol):
+    """The last quote of a symbol."""
+
+    @property
+    def time_msc(self) -> int: ...
+    @property
+    def bid(self) -> float: ...
+    @property
+    def ask(self) -> float: ...
+
+
+class SymbolInfo(Protocol):
+    """What the broker says of a symbol."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digits(self) -> int: ...
+    @property
+    def point(self) -> float: ...
+    @property
+    def chart_mode(self) -> int: ...
+
+
+class TerminalInfo(Protocol):
+    """The terminal's own state."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Terminal(Protocol):
+    """One terminal; a process has one."""
+
+    def initialize(self) -> bool:
+        """Connect; every other call fails with `NO_CONNECTION` before."""
+
+    def shutdown(self) -> None:
+        """Disconnect."""
+
+    def last_error(self) -> tuple[int, str]:
+        """Code and text of the latest call."""
+
+    def terminal_info(self) -> TerminalInfo | None:
+        """The terminal's state."""
+
+    def symbols_get(self) -> Sequence[SymbolInfo] | None:
+        """Every symbol that the broker offers."""
+
+    def symbol_info(self, symbol: str, /) -> SymbolInfo | None:
+        """One symbol."""
+
+    def symbol_select(self, symbol: str, enable: bool = True, /) -> bool:  # noqa: FBT001, FBT002 - the package's signature
+        """Put a symbol into the MarketWatch; it has no quotes before."""
+
+    def symbol_info_tick(self, symbol: str, /) -> TickInfo | None:
+        """The last quote: a cheap probe; history can lag it."""
+
+    def copy_ticks_from(self, symbol: str, date_from: float | datetime, count: int, flags: int, /) -> Ticks | None:
+        """Up to ``count`` ticks forward from ``date_from``, which is truncated to whole seconds."""
