@@ -10,6 +10,7 @@
     │   ├── UnknownSchemaError no schema has this id
     │   └── IncompatibleSchemaError
     ├── DecodeError            bytes that no schema can decode
+    ├── ProcessingError        a record on which the processor's code raised
     ├── SourceError            a terminal or a file gave something unusable
     ├── StoreError             the lake or a disk is away, or refused
     └── ComponentError         a child process or a part of the stack failed for good
@@ -57,6 +58,10 @@ class IncompatibleSchemaError(RegistryError):
 
 class DecodeError(ArbitrexError):
     """Bytes that no schema can decode."""
+
+
+class ProcessingError(ArbitrexError):
+    """A record on which the processor's code raised."""
 
 
 class SourceError(ArbitrexError):

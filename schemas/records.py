@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     CLOCK = "clock"
     COVERAGE = "coverage"
     GAP = "gap"
+    SYMBOL_SPEC = "symbol_spec"
     CORRECTION = "correction"
     RETENTION_LOSS = "retention_loss"
     RETIRED = "retired"
@@ -153,6 +154,22 @@ class TickId:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OffsetRange:
+    """First and last source offset of the records that made a bar."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeframeStart:
+    """The timeframe is made since event time ``from_``; 0: since the series' first tick."""
+
+    timeframe: str
+    from_: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBars:
     """A symbol's open bars in all timeframes, and the aggregator's state for it."""
 
@@ -165,6 +182,13 @@ class LiveBars:
     spec: SymbolSpec | None = None
     bars: tuple[Bar, ...] = ()
     corrections: tuple[TickId, ...] = ()
+    offsets: tuple[OffsetRange, ...] = ()
+    """Of each of the bars, in their order."""
+    timeframes: tuple[TimeframeStart, ...] = ()
+    zone_from: int | None = None
+    """Since when the spec's zone holds, if the series had another before."""
+    future: TickId | None = None
+    """The highest identity rejected as from the future."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
