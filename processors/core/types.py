@@ -4,7 +4,7 @@
     from processors.core.step import step
 
     rules = Rules(settings.bars.timeframes, settings.processor.future_tolerance_ms)
-    state = restore(live_bars_of_the_partition, its_progress_or_none)
+    state = restore(live_bars_of_the_partition, its_progress_or_none, rules)
     outcome, state = step(state, batch, rules)
     progress(state, next_offset)  # the Progress record that goes with this state
 
