@@ -32,6 +32,9 @@ PROCESSOR_LAG = Gauge("arbitrex_processor_lag_records", "Records of ticks.raw no
 TICKS_FLUSHED = Counter("arbitrex_ticks_flushed_total", "Ticks committed by a sink", ["sink"])
 SINK_ROWS = Counter("arbitrex_sink_rows_total", "Rows committed by a sink", ["sink", "table"])
 SINK_COMMIT_SECONDS = Histogram("arbitrex_sink_commit_seconds", "One commit of a sink", ["sink"], buckets=_LATENCY)
+SINK_SKIPPED = Counter("arbitrex_sink_skipped_total", "Records that a sink cannot keep", ["sink", "table", "reason"])
+SINK_LOST = Counter("arbitrex_sink_lost_total", "Records lost to retention before a sink read them", ["sink", "table"])
+SINK_FAILURES = Counter("arbitrex_sink_failed_commits_total", "Commits that are tried again", ["sink"])
 SINK_LAG = Gauge("arbitrex_sink_lag_records", "Records not yet committed by a sink", ["sink"])
 
 # gateway
@@ -39,3 +42,4 @@ CLIENTS = Gauge("arbitrex_gateway_clients", "Connected WebSocket clients")
 CLIENT_MESSAGES = Counter("arbitrex_gateway_messages_sent_total", "Messages sent to clients", ["channel"])
 CLIENT_ERRORS = Counter("arbitrex_gateway_client_errors_total", "Errors told to clients", ["code"])
 SLOW_CLIENTS = Counter("arbitrex_gateway_slow_clients_total", "Clients whose queue was full", ["action"])
+GATEWAY_SKIPPED = Counter("arbitrex_gateway_records_skipped_total", "Records that could not be decoded", ["topic"])

@@ -9,6 +9,8 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from infra.paths import encoded
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 WorldName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 
@@ -69,6 +71,10 @@ class ProducerSettings(_Section):
     shard: str = "a"
     symbols: Words = ()
     """None: all the terminal has."""
+    zone: str = "New_York+7"
+    """The broker server's clock, for source mt5; the simulated one's is in the simulator's settings."""
+    crossed: Literal["reject", "keep"] = "reject"
+    """What becomes of ticks whose bid is above their ask."""
     poll_ms: int = Field(100, ge=1, le=60_000)
     watermark_margin_ms: int = Field(200, ge=0)
     quiet_margin_ms: int = Field(2_000, ge=0)
@@ -101,7 +107,11 @@ class ProcessorSettings(_Section):
 
 class SinkSettings(_Section):
     rotate_rows: int = Field(200_000, ge=1)
+    rotate_megabytes: int = Field(256, ge=1)
     rotate_seconds: float = Field(15.0, gt=0)
+    accept_loss: bool = False
+    """Go on when records were lost to retention before the sink read them."""
+    session_timeout_ms: int = Field(6_000, ge=1_000)
 
 
 class LakeSettings(SinkSettings):
@@ -112,7 +122,8 @@ class LakeSettings(SinkSettings):
 
 class CsvSettings(SinkSettings):
     dir: Path | None = None
-    """None: ``raw`` in the home folder."""
+    """None: ``raw`` in the home folder. Worlds other than ``main`` go into ``worlds/NAME`` below it."""
+    rotate_seconds: float = Field(60.0, gt=0)
 
 
 class GatewaySettings(_Section):
@@ -167,8 +178,9 @@ class Settings(BaseSettings):
 
     @property
     def csv_dir(self) -> Path:
-        """The folder that holds ``ticks``, ``ohlcv`` and ``metadata``."""
-        return self.csv.dir or self.home / "raw"
+        """The folder that holds this world's ``ticks``, ``ohlcv`` and ``metadata``."""
+        root = self.csv.dir or self.home / "raw"
+        return root if self.world == "main" else root / "worlds" / encoded(self.world)
 
 
 def load(**overrides: object) -> Settings:

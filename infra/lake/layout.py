@@ -87,7 +87,7 @@ class Table:
         return ("symbol", self.time, *_TAIL)
 
     def rows(self, decoded: pl.DataFrame, world: str) -> pl.DataFrame:
-        """Sorted rows from decoded records: the record's fields (times as integers), the extra and the source columns."""
+        """Sorted rows from decoded records: their fields with times as integers, the extra and the source columns."""
         return (
             decoded.lazy()
             .with_columns(

@@ -1,0 +1,241 @@
+"""One runner for all sinks: a consumer group, a buffer, a rotation, a commit.
+
+Where a partition goes on is what the sink's own record says; the group's offsets are a hint for lag displays,
+committed afterwards. A partition that is taken away leaves its buffered rows behind: the next owner reads them again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from infra import kafka as clients
+from infra import logs, metrics
+from infra.kafka import EMBEDDED_IDLE_SECONDS
+from infra.lake.layout import TABLES, TICKS
+from infra.settings import KafkaSettings, SinkSettings
+from infra.worlds import World
+from schemas.codec import Codec
+from schemas.errors import BrokerError, StoreError
+from sinks.buffer import Buffer
+from sinks.decoding import rows_of
+from sinks.sink import Sink, Source
+from sinks.starts import starts
+
+_BATCH: Final = 10_000
+_WAIT_SECONDS: Final = 0.2
+_LAG_SECONDS: Final = 5.0
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_MEGABYTE: Final = 1 << 20
+
+log = logs.logger(__name__)
+
+
+class Runner:
+    """Moves a world's clean ticks, rejected ticks and bars into one sink; used by one thread."""
+
+    def __init__(
+        self, sink: Sink, settings: SinkSettings, kafka: KafkaSettings, world: World, codec: Codec, **overrides: Any
+    ) -> None:
+        self._sink = sink
+        self._settings = settings
+        self._codec = codec
+        self._tables = {world.topic(table.topic.name): table for table in TABLES}
+        self._pacing = kafka.embedded
+        self._buffer = Buffer()
+        self._committed: dict[Source, int] = {}
+        """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
+        self._assigned: list[TopicPartition] = []
+        self._joined = False
+        self._failure: BaseException | None = None
+        self._lag_due = 0.0
+        self._consumer: Consumer = clients.consumer(
+            kafka,
+            group=world.group(f"sink.{sink.name}"),
+            **{
+                "enable.partition.eof": True,
+                "session.timeout.ms": settings.session_timeout_ms,
+                "heartbeat.interval.ms": settings.session_timeout_ms // 3,
+                "partition.assignment.strategy": "range",
+                "on_commit": _hinted,
+            }
+            | overrides,
+        )
+
+    def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
+        """Work until ``stopping`` is set, then flush. ``ready`` is called at the first assignment.
+
+        Raises FencedError when another runner has a partition, BrokerError when Kafka refuses or records are lost,
+        RegistryError, ComponentError.
+        """
+        told = False
+        try:
+            self._consumer.subscribe(list(self._tables), on_assign=self._assign, on_revoke=self._revoke)
+            while not stopping.is_set():
+                self._step()
+                if self._joined and not told:
+                    told = True
+                    ready()
+                if self._due():
+                    self._commit(stopping)
+            self._commit(stopping)
+        except KafkaException as error:
+            raise BrokerError(f"Kafka refuses the sink {self._sink.name}: {error.args[0].str()}") from error
+        finally:
+            self._consumer.close()
+
+    def _step(self) -> None:
+        messages = self._consumer.consume(_BATCH, min(_WAIT_SECONDS, self._settings.rotate_seconds))
+        if self._failure:
+            raise self._failure
+        if not self._take(messages) and self._pacing:
+            self._pace()
+        if time.monotonic() > self._lag_due:
+            self._show_lag()
+
+    def _take(self, messages: Sequence[Message]) -> int:
+        """Put messages into the buffer; how many records there were."""
+        by_topic: dict[str, list[Message]] = {}
+        offsets: dict[Source, int] = {}
+        for message in messages:
+            source, offset, error = _origin(message), message.offset() or 0, message.error()
+            if error is None:
+                by_topic.setdefault(source.topic, []).append(message)
+                offsets[source] = offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+                if offset > offsets.get(source, self._position(source)):
+                    offsets[source] = offset
+            else:
+                self._refused(source, error)
+        for topic, found in by_topic.items():
+            table = self._tables[topic]
+            self._buffer.add(table, rows_of(found, table, self._codec, self._sink.name))
+        self._buffer.move(offsets, time.monotonic())
+        return sum(map(len, by_topic.values()))
+
+    def _position(self, source: Source) -> int:
+        return self._buffer.offsets.get(source, self._committed.get(source, 0))
+
+    def _refused(self, source: Source, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
+            here = {source: self._position(source)}
+            for place in starts(
+                self._consumer, [TopicPartition(*source)], here, self._sink.name, accept_loss=self._settings.accept_loss
+            ):
+                self._consumer.seek(place)
+        elif error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
+            log.warning("Kafka does not answer", error=error.str())
+        else:
+            raise BrokerError(f"Kafka refuses to let {source.topic} be read: {error.str()}")
+
+    def _due(self) -> bool:
+        buffer, limits = self._buffer, self._settings
+        return (
+            buffer.rows >= limits.rotate_rows
+            or buffer.bytes >= limits.rotate_megabytes * _MEGABYTE
+            or buffer.age(time.monotonic()) >= limits.rotate_seconds
+        )
+
+    def _commit(self, stopping: threading.Event) -> None:
+        """Have the sink commit the buffer; while its store is away, try again for as long as the partitions are ours."""
+        buffer, self._buffer = self._buffer, Buffer()
+        if not buffer.offsets:
+            return
+        owned = self._committed
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            started = time.monotonic()
+            try:
+                for batch in buffer.batches():
+                    self._sink.write(batch)
+                self._sink.commit(buffer.offsets)
+                break
+            except StoreError as error:
+                metrics.SINK_FAILURES.labels(self._sink.name).inc()
+                if stopping.is_set():
+                    log.warning("stopped with rows that will be read again", rows=buffer.rows, error=str(error))
+                    return
+                log.warning("not committed; trying again", rows=buffer.rows, error=str(error), pause=pause)
+            if not self._hold(pause, stopping, owned):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        self._committed |= buffer.offsets
+        self._count(buffer, time.monotonic() - started)
+        self._consumer.commit(
+            offsets=[TopicPartition(*source, offset) for source, offset in buffer.offsets.items()], asynchronous=True
+        )
+
+    def _hold(self, seconds: float, stopping: threading.Event, owned: dict[Source, int]) -> bool:
+        """Stay in the group without reading for a while; whether the partitions are still those that were ``owned``."""
+        self._consumer.pause(self._assigned)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not stopping.is_set() and self._committed is owned:
+            message = self._consumer.poll(_WAIT_SECONDS)
+            if self._failure:
+                raise self._failure
+            if message is not None:
+                self._take([message])
+        if self._committed is not owned:
+            return False
+        self._consumer.resume(self._assigned)
+        return True
+
+    def _pace(self) -> None:
+        """Fetch nothing for a moment: the embedded broker answers empty fetches at once."""
+        self._consumer.pause(self._assigned)
+        time.sleep(EMBEDDED_IDLE_SECONDS)
+        self._consumer.resume(self._assigned)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            sources = [Source(each.topic, each.partition) for each in partitions]
+            recorded = self._sink.positions(sources)
+            found = starts(consumer, partitions, recorded, self._sink.name, accept_loss=self._settings.accept_loss)
+            self._committed = recorded
+            self._buffer = Buffer()
+            self._assigned = found
+            consumer.assign(found)
+            self._joined = True
+            log.info("assigned", partitions=len(found))
+        except BaseException as error:  # noqa: BLE001 - the client swallows some; `_step` raises it
+            self._failure = error
+
+    def _revoke(self, consumer: Consumer, _: list[TopicPartition]) -> None:
+        if self._buffer.rows:
+            log.info("partitions taken away; the next owner reads what was not committed", rows=self._buffer.rows)
+        self._buffer = Buffer()
+        self._committed = {}
+        self._assigned = []
+        consumer.unassign()
+
+    def _count(self, buffer: Buffer, seconds: float) -> None:
+        name = self._sink.name
+        metrics.SINK_COMMIT_SECONDS.labels(name).observe(seconds)
+        for table, rows in buffer.counts().items():
+            metrics.SINK_ROWS.labels(name, table).inc(rows)
+            if table == TICKS.name:
+                metrics.TICKS_FLUSHED.labels(name).inc(rows)
+        log.debug("committed", rows=buffer.rows, seconds=round(seconds, 3))
+
+    def _show_lag(self) -> None:
+        self._lag_due = time.monotonic() + _LAG_SECONDS
+        lag = 0
+        for place in self._assigned:
+            low, high = self._consumer.get_watermark_offsets(place, cached=True)
+            source = Source(place.topic, place.partition)
+            lag += max(high - max(self._committed.get(source, low), low), 0)
+        metrics.SINK_LAG.labels(self._sink.name).set(lag)
+
+
+def _origin(message: Message) -> Source:
+    return Source(message.topic() or "", message.partition() or 0)
+
+
+def _hinted(error: KafkaError | None, _: list[TopicPartition]) -> None:
+    if error:
+        log.debug("group offsets not stored; they are only a hint", error=error.str())
