@@ -1,0 +1,195 @@
+"""Which partitions this worker owns, and how it comes to own them.
+
+Ownership is the transaction's: whoever last called `init_transactions` with a partition's transactional id owns it, and
+whatever an older owner still has in flight is aborted. The consumer group only says who should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, cast
+
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from infra import kafka as clients
+from infra import logs, topics
+from infra.kafka_log import ends, read_to_end
+from infra.settings import Settings
+from infra.worlds import World
+from processors.core.state import State, progress, restore
+from processors.core.types import Rules
+from processors.partition import Partition
+from processors.transaction import Writer, broker_error
+from schemas.codec import Codec
+from schemas.errors import ArbitrexError, BrokerError, ComponentError
+from schemas.records import EventKind, FeedEvent, LiveBars, Progress
+
+_INIT_SECONDS: Final = 25.0
+_RELEASE_SECONDS: Final = 20.0
+STRIKE_WINDOW: Final = 100_000
+"""Records in which dead letters are counted."""
+
+log = logs.logger(__name__)
+
+
+class Ownership:
+    """The partitions of this worker. Its methods are called on the event loop; what blocks runs in threads."""
+
+    def __init__(self, settings: Settings, codec: Codec, rules: Rules, fail: Callable[[ArbitrexError], object]) -> None:
+        self.epoch = 0
+        self._rules = rules
+        self.fail = fail
+        """Leave, for this reason; the first one counts."""
+        self._settings = settings
+        self._world = World(settings.world)
+        self._codec = codec
+        self._partitions: dict[int, Partition] = {}
+        self._writers: dict[int, Writer] = {}
+        self._threads = ThreadPoolExecutor(thread_name_prefix="takeover")
+        self.on_opened: Callable[[int], None] = lambda _: None
+        """Called after each takeover with the number of partitions."""
+
+    def owned(self, number: int) -> Partition | None:
+        """The partition, if it is open."""
+        partition = self._partitions.get(number)
+        return None if partition is None or partition.closed else partition
+
+    async def take_over(self, bounds: Mapping[int, tuple[int, int]]) -> Mapping[int, Partition]:
+        """Fence earlier owners off and read where the partitions stand; ``bounds``: their first and end offsets.
+
+        Raises BrokerError when Kafka refuses or lost what was processed, ComponentError when records were lost to
+        retention before they were processed and that is not accepted.
+        """
+        await self.release()  # an assignment may follow the one before without a revocation in between
+        self.epoch += 1
+        epoch, loop = self.epoch, asyncio.get_running_loop()
+        lost = [self._writers.pop(number) for number in list(self._writers) if number not in bounds]
+        loop.run_in_executor(self._threads, lost.clear)  # closing a producer can block
+        new = [number for number in bounds if number not in self._writers]
+        made = await asyncio.gather(*(loop.run_in_executor(self._threads, self._fence, number) for number in new))
+        self._writers.update(zip(new, made, strict=True))
+        stands = await loop.run_in_executor(self._threads, self._read_back, sorted(bounds))
+        return dict(
+            zip(
+                bounds,
+                await asyncio.gather(
+                    *(
+                        loop.run_in_executor(self._threads, self._stand, number, epoch, stands[number], bounds[number])
+                        for number in bounds
+                    )
+                ),
+                strict=True,
+            )
+        )
+
+    def opened(self, partitions: Mapping[int, Partition]) -> None:
+        """Reading goes on at the partitions' next offsets."""
+        self._partitions = dict(partitions)
+        log.info("partitions taken over", partitions=sorted(partitions), epoch=self.epoch)
+        self.on_opened(len(partitions))
+
+    async def release(self) -> None:
+        """Close all partitions and wait for transactions in flight, so that the next owner need not abort them."""
+        tasks = self.close()
+        if tasks and (await asyncio.wait(tasks, timeout=_RELEASE_SECONDS))[1]:
+            self.fail(BrokerError(f"a transaction did not end within {_RELEASE_SECONDS:.0f} s"))
+        self._partitions = {}
+
+    def close(self) -> list[asyncio.Task[None]]:
+        """Let no partition begin another transaction; the tasks of those in flight."""
+        for partition in self._partitions.values():
+            partition.closed = True
+        return [partition.task for partition in self._partitions.values() if partition.task]
+
+    def shut_down(self) -> None:
+        """Let the producers go; blocks until what they were doing has ended."""
+        self._writers.clear()
+        self._threads.shutdown()
+
+    def _fence(self, number: int) -> Writer:
+        producer = clients.producer(
+            self._settings.kafka,
+            transactional_id=self._world.transactional_id(number),
+            **{"linger.ms": 0},
+        )
+        try:
+            producer.init_transactions(_INIT_SECONDS)
+        except KafkaException as error:
+            raise broker_error(error, f"the takeover of partition {number}") from error
+        return Writer(self._world, self._codec, producer, number)
+
+    def _read_back(self, numbers: Sequence[int]) -> dict[int, _Stand]:
+        """Progress, live bars and recent dead letters of the partitions, as committed."""
+        kafka, stands = self._settings.kafka, {number: _Stand() for number in numbers}
+        standing = self._world.topic(topics.PROGRESS.name)
+        live = self._world.topic(topics.BARS_LIVE.name)
+        dead = self._world.topic(topics.DEAD_LETTERS.name)
+        starts = [TopicPartition(topic, number, 0) for topic in (standing, live) for number in numbers]
+        tail = 2 * (self._settings.processor.dead_letter_limit + 1)  # every other offset may be a transaction's marker
+        newest = ends(kafka, dead)
+        starts += [TopicPartition(dead, number, max(0, newest[number] - tail)) for number in numbers]
+        for messages in read_to_end(kafka, starts):
+            for message in messages:
+                stand = stands[cast("int", message.partition())]
+                if message.topic() == dead:
+                    stand.dead.append(int(cast("bytes", dict(message.headers() or [])["offset"])))
+                else:
+                    stand.values[message.topic()][message.key()] = message
+        for stand in stands.values():
+            stand.decode(self._codec, standing, live)
+        return stands
+
+    def _stand(self, number: int, epoch: int, stand: _Stand, bounds: tuple[int, int]) -> Partition:
+        first, end = bounds
+        state = restore(stand.live, stand.progress, self._rules)
+        next_offset = first if stand.next_offset is None else stand.next_offset
+        if next_offset > end:
+            raise BrokerError(
+                f"{self._world.topic(topics.TICKS_RAW.name)}[{number}] ends at {end}, but {next_offset} records of it "
+                "were processed: the broker lost data; go on in a new world (--world NAME)"
+            )
+        if next_offset < first:
+            self._record_loss(number, stand, state, first)
+            next_offset = first
+        struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
+        return Partition(number, epoch, self._writers[number], state, next_offset, end, struck)
+
+    def _record_loss(self, number: int, stand: _Stand, state: State, first: int) -> None:
+        """Record that records before ``first`` are gone. Raises ComponentError unless that is accepted."""
+        name, accepted = self._world.topic(topics.TICKS_RAW.name), self._settings.processor.accept_loss
+        text = f"{name}[{number}]: records {stand.next_offset} to {first - 1} were gone before they were processed"
+        last = max((live.last_ts for live in stand.live), default=0)
+        feed = stand.live[0].feed if stand.live else ""
+        event = FeedEvent(time=last, kind=EventKind.RETENTION_LOSS, feed=feed, shard="", from_=last, text=text)
+        self._writers[number].note(event, progress(state, first) if accepted else None)
+        if not accepted:
+            raise ComponentError(f"{text}; to go on without them set ARBITREX_PROCESSOR__ACCEPT_LOSS=true")
+        log.warning("records lost to retention", text=text)
+
+
+class _Stand:
+    """What one partition's topics say of it."""
+
+    def __init__(self) -> None:
+        self.values: dict[str | None, dict[bytes | None, Message]] = defaultdict(dict)
+        self.dead: list[int] = []
+        self.progress: Progress | None = None
+        self.live: list[LiveBars] = []
+
+    @property
+    def next_offset(self) -> int | None:
+        """Where to go on; None before the first start."""
+        return self.progress.next_offset if self.progress else None
+
+    def decode(self, codec: Codec, standing: str, live: str) -> None:
+        """Decode the latest record of each key."""
+        for message in _latest(self.values[standing].values()):
+            self.progress = cast("Progress", codec.decode(message))
+        self.live = [cast("LiveBars", codec.decode(message)) for message in _latest(self.values[live].values())]
+
+
+def _latest(messages: Iterable[Message]) -> Iterable[bytes]:
+    return (cast("bytes", message.value()) for message in messages if message.value() is not None)

@@ -1,0 +1,51 @@
+"""What a worker knows of a partition of ``ticks.raw`` that it owns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from processors.core.state import State
+from processors.records import RawRecord
+from processors.transaction import Writer
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One partition from one assignment to the next; a later assignment makes a new one."""
+
+    number: int
+    epoch: int
+    """Of the assignment; says of a fetched batch which seek it came from."""
+    writer: Writer
+    state: State
+    """After the last batch that was handed to the step."""
+    next_offset: int
+    """The first offset whose record no committed transaction covers."""
+    end: int = 0
+    """The end of the partition as it was last heard of."""
+    struck: deque[int] = field(default_factory=deque)
+    """Offsets of recent dead letters."""
+    in_flight: int = 0
+    """Batches fetched and not yet committed."""
+    closed: bool = False
+    waiting: deque[Any] = field(default_factory=deque)
+    """Filtered batches to be aggregated, in order."""
+    task: asyncio.Task[None] | None = None
+    """What aggregates and commits them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetch:
+    """What one fetch gave of one partition: one unit of work, one transaction."""
+
+    partition: Partition
+    records: Sequence[RawRecord]
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after its last record; offsets in between may be missing."""
+        return self.records[-1].offset + 1

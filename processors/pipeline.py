@@ -1,0 +1,107 @@
+"""What happens to a fetch: decoded, stepped through, written as one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from infra import metrics
+from infra.settings import Settings
+from processors.core.state import progress
+from processors.core.step import step
+from processors.core.types import Batch, Outcome, Reason, Rules
+from processors.isolation import isolate
+from processors.ownership import STRIKE_WINDOW
+from processors.partition import Fetch, Partition
+from processors.transaction import dead_reason
+from schemas.batch import SMALL, decode_batch
+from schemas.codec import Codec
+from schemas.errors import ComponentError
+from schemas.records import Progress
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A fetch with what the step made of it."""
+
+    fetch: Fetch
+    outcome: Outcome
+    progress: Progress
+
+
+class Pipeline:
+    """The work of this worker, without its threads and its order; one instance for all partitions."""
+
+    def __init__(self, settings: Settings, codec: Codec, rules: Rules) -> None:
+        self._codec = codec
+        self._limit = settings.processor.dead_letter_limit
+        self._step: Final = partial(step, rules=rules)
+
+    def process(self, fetch: Fetch) -> Work:
+        """Decode the fetch and step its partition's state through it. Pure but for that state.
+
+        Raises RegistryError when a schema cannot be looked up: that is not the data's fault.
+        """
+        records, partition = fetch.records, fetch.partition
+        decoded = decode_batch([record.value for record in records], self._codec)
+        batch = Batch(
+            decoded.frame,
+            decoded.others,
+            decoded.bad,
+            [record.key for record in records],
+            [record.timestamp for record in records],
+            [record.offset for record in records],
+        )
+        outcome, partition.state = isolate(self._step, partition.state, batch)
+        return Work(fetch, outcome, progress(partition.state, fetch.next_offset))
+
+    def commit(self, work: Work) -> None:
+        """Write the work's transaction; blocks.
+
+        Raises ComponentError when its partition has more dead letters than allowed (nothing is written then),
+        FencedError and BrokerError as `Writer.commit`.
+        """
+        fetch, partition = work.fetch, work.fetch.partition
+        self._strike(partition, work)
+        with metrics.TRANSACTION_SECONDS.time():
+            partition.writer.commit(fetch.records, work.outcome, work.progress)
+        partition.next_offset = fetch.next_offset
+        _measure(work)
+
+    def _strike(self, partition: Partition, work: Work) -> None:
+        records, dead = work.fetch.records, work.outcome.dead
+        struck = partition.struck
+        for at, error in dead:
+            offset = records[at].offset
+            struck.append(offset)
+            while struck[0] <= offset - STRIKE_WINDOW:
+                struck.popleft()
+            if len(struck) > self._limit:
+                raise ComponentError(
+                    f"more than {self._limit} dead letters in {STRIKE_WINDOW} records of partition "
+                    f"{partition.number}, the last at offset {offset}: {error}; see the topic dead.letters, and "
+                    "ARBITREX_PROCESSOR__DEAD_LETTER_LIMIT"
+                )
+
+
+def is_small(fetch: Fetch) -> bool:
+    """Whether the fetch is done sooner than a thread takes over."""
+    return len(fetch.records) < SMALL
+
+
+def _measure(work: Work) -> None:
+    outcome, partition = work.outcome, work.fetch.partition
+    metrics.RECORDS_PROCESSED.inc(len(work.fetch.records))
+    metrics.TICKS_CLEAN.inc(len(outcome.clean))
+    metrics.TICKS_REPEATED.inc(outcome.repeats)
+    for reason, count in zip(*np.unique(outcome.reasons, return_counts=True), strict=True):
+        metrics.TICKS_REJECTED.labels(Reason(reason).label).inc(int(count))
+    for (timeframe, status), count in Counter((c.bar.timeframe, c.bar.status) for c in outcome.closed).items():
+        metrics.BARS_PUBLISHED.labels(timeframe, status.value).inc(count)
+    for _, error in outcome.dead:
+        metrics.DEAD_LETTERS.labels(dead_reason(error)).inc()
+    metrics.PROCESSOR_LAG.labels(str(partition.number)).set(max(0, partition.end - partition.next_offset))
