@@ -11,7 +11,6 @@ import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -26,7 +25,6 @@ _KEY: Final = struct.Struct("<4d")
 """bid, ask, last, volume_real as bits, so that even NaN equals itself."""
 
 _KEY_FIELDS: Final = ["bid", "ask", "last", "volume_real"]
-_NOTHING: Final[Mapping[bytes, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Cursor:
     """Everything before ``last_msc`` is taken, and at ``last_msc`` the ticks in ``seen``."""
 
     last_msc: int
-    seen: Mapping[bytes, int] = field(default=_NOTHING)
+    seen: Mapping[bytes, int] = field(default_factory=dict)
 
     @property
     def taken(self) -> int:

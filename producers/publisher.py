@@ -1,0 +1,160 @@
+"""What a shard writes to Kafka: ticks and controls, cursors, events. Idempotent, in order, nothing dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from threading import Event
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from infra import kafka as clients
+from infra import logs, metrics
+from infra.kafka import partition_for
+from infra.kafka_log import partition_count
+from infra.settings import Settings
+from infra.topics import CURSORS, FEED_EVENTS, TICKS_RAW
+from infra.worlds import World
+from producers.encoding import TickColumns, encode_ticks
+from schemas.codec import Codec
+from schemas.errors import BrokerError
+from schemas.records import Control, Cursor, FeedEvent
+
+_WAIT_SECONDS: Final = 0.1
+_CLOSING_SECONDS: Final = 5.0
+_CHUNK: Final = 20_000
+
+log = logs.logger(__name__)
+
+
+class Publisher:
+    """One shard's producer; used by one thread.
+
+    Every call raises BrokerError once Kafka has refused something for good, and when its queue is full while the
+    process is to stop. Kafka being away is no error: messages wait, and calls wait when the queue is full.
+    """
+
+    def __init__(self, settings: Settings, codec: Codec, stopping: Event, *, feed: str, shard: str) -> None:
+        world = World(settings.world)
+        self._codec, self._stopping = codec, stopping
+        self.feed, self.shard = feed, shard
+        self._topics = {
+            topic: (name := world.topic(topic.name), partition_count(settings.kafka, name))
+            for topic in (TICKS_RAW, CURSORS, FEED_EVENTS)
+        }
+        self._failure: str | None = None
+        self._unacknowledged = 0
+        self._published = metrics.TICKS_PUBLISHED.labels(feed, shard)
+        self._queue = metrics.TICKS_QUEUE_SIZE.labels(feed, shard)
+        reports: dict[str, Any] = {
+            "on_delivery": self._delivered,
+            "delivery.report.only.error": True,
+            "error_cb": self._erred,
+        }
+        self._producer = clients.producer(settings.kafka, **reports)
+
+    def ticks(self, symbol: str, ticks: TickColumns) -> None:
+        """Queue ticks of one series, in order, on ``ticks.raw``."""
+        topic, partitions = self._topics[TICKS_RAW]
+        header = self._codec.headers["Tick"]
+        for start in range(0, len(ticks), _CHUNK):
+            chunk = ticks.rows(slice(start, start + _CHUNK))
+            values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed)
+            self._send(
+                topic,
+                symbol.encode(),
+                partition_for(symbol, partitions),
+                zip(values, chunk.ts_event.tolist(), strict=True),
+            )
+            self._unacknowledged += len(chunk)
+
+    def control(self, control: Control) -> None:
+        """Queue a control of one series, after the ticks that were queued before."""
+        if control.symbol is None:
+            raise ValueError("a control of a whole shard goes to the partitions of its series: use watermark()")
+        topic, partitions = self._topics[TICKS_RAW]
+        partition = partition_for(control.symbol, partitions)
+        self._send(topic, control.symbol.encode(), partition, [(self._codec.encode(control), control.time)])
+
+    def watermark(self, control: Control, symbols: Iterable[str]) -> None:
+        """Queue a control of the shard in every partition that holds one of ``symbols``."""
+        topic, partitions = self._topics[TICKS_RAW]
+        value = self._codec.encode(control)
+        key = f"@{self.feed}/{self.shard}".encode()
+        for partition in sorted({partition_for(symbol, partitions) for symbol in symbols}):
+            self._send(topic, key, partition, [(value, control.time)])
+
+    def cursor(self, cursor: Cursor, time: int) -> None:
+        """Queue a cursor; what it covers must be acknowledged (`flush`). ``time`` is its record's, UTC ms."""
+        topic, partitions = self._topics[CURSORS]
+        key = f"{cursor.feed}/{cursor.symbol}".encode()
+        self._send(topic, key, partition_for(cursor.symbol, partitions), [(self._codec.encode(cursor), time)])
+
+    def event(self, event: FeedEvent) -> None:
+        """Queue a line for the feed's ledger."""
+        topic, partitions = self._topics[FEED_EVENTS]
+        key = event.symbol or f"@{self.feed}/{self.shard}"
+        self._send(topic, key.encode(), partition_for(key, partitions), [(self._codec.encode(event), event.time)])
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; whether everything queued so far is acknowledged."""
+        left = self._producer.flush(timeout)
+        self._queue.set(left)
+        self._check()
+        if left == 0:
+            self._published.inc(self._unacknowledged)
+            self._unacknowledged = 0
+        return left == 0
+
+    def close(self) -> None:
+        """Give what is queued a last chance; what Kafka does not take is read again from the source next time."""
+        left = self._producer.flush(_CLOSING_SECONDS)
+        if left:
+            log.warning("left unacknowledged; the next start goes on where Kafka stands", messages=left)
+            self._producer.purge()
+            self._failure = None
+            self._producer.flush(_WAIT_SECONDS)
+
+    def _send(self, topic: str, key: bytes, partition: int, messages: Iterable[tuple[bytes, int]]) -> None:
+        rest: Iterator[tuple[bytes, int]] = iter(messages)
+        produce = self._producer.produce
+        try:
+            for value, time in rest:
+                while True:
+                    try:
+                        produce(topic, value, key, partition, None, None, time)
+                        break
+                    except BufferError:
+                        self._wait_for_room()
+        except KafkaException as error:
+            raise BrokerError(self._failure or f"Kafka refuses {topic}: {error.args[0].str()}") from error
+        self._producer.poll(0)
+        self._check()
+
+    def _wait_for_room(self) -> None:
+        self._producer.poll(_WAIT_SECONDS)
+        self._queue.set(len(self._producer))
+        self._check()
+        if self._stopping.is_set():
+            raise BrokerError("Kafka takes nothing and the queue is full; the next start goes on where Kafka stands")
+
+    def _check(self) -> None:
+        if self._failure:
+            raise BrokerError(self._failure)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None or error.code() == KafkaError._PURGE_QUEUE:  # noqa: SLF001 - the client's public name for it
+            return
+        if error.code() == KafkaError.INVALID_TIMESTAMP:
+            self._failure = (
+                f"Kafka refuses the time {message.timestamp()[1]} of a record for {message.topic()}: more than an hour "
+                "ahead of its clock. The server's zone or a clock is wrong"
+            )
+        else:
+            self._failure = f"Kafka refuses a record for {message.topic()}: {error.str()}"
+
+    def _erred(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._failure = f"the producer cannot go on: {error.str()}"
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the client's public name for it
+            log.warning("Kafka is away; ticks wait", reason=error.str())

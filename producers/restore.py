@@ -1,0 +1,134 @@
+"""Where a feed stands, read back from Kafka at start: its cursors, and what was published after they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeGuard
+
+import numpy as np
+import polars as pl
+from confluent_kafka import KafkaException, TopicPartition
+
+from infra import kafka as clients
+from infra.kafka import partition_for
+from infra.kafka_log import partition_count, read_to_end
+from infra.market.zones import ServerZone
+from infra.settings import Settings
+from infra.topics import CURSORS, TICKS_RAW
+from infra.worlds import World
+from producers.cursor import Cursor, advance, from_record
+from producers.terminal import TICK_DTYPE, Ticks
+from schemas import records
+from schemas.batch import decode_batch
+from schemas.codec import Codec
+from schemas.errors import BrokerError
+from schemas.records import Control, ControlKind
+
+_TIMEOUT: Final = 15.0
+_NONE: Final = -1
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of a feed."""
+
+    cursors: dict[str, Cursor] = field(default_factory=dict)
+    """By symbol; those of symbols that were never begun are missing."""
+    watermark: int = _NONE
+    """The shard's highest published, UTC ms; -1 when none is near the end of the log."""
+
+
+def restore(settings: Settings, codec: Codec, zone: ServerZone, *, feed: str, shard: str) -> Standing:
+    """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
+    standing = Standing(_cursors(settings, codec, feed))
+    starts = _tail(settings, standing.cursors, zone)
+    for messages in read_to_end(settings.kafka, starts):
+        decoded = decode_batch([message.value() for message in messages], codec)
+        _take(standing.cursors, decoded.frame.filter(pl.col("feed") == feed, ~pl.col("correction")), zone)
+        for _, record in decoded.others:
+            if _is_watermark(record, feed, shard):
+                standing.watermark = max(standing.watermark, record.time)
+    return standing
+
+
+def _cursors(settings: Settings, codec: Codec, feed: str) -> dict[str, Cursor]:
+    topic = World(settings.world).topic(CURSORS.name)
+    starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
+    found: dict[str, Cursor] = {}
+    for messages in read_to_end(settings.kafka, starts):
+        for message in messages:
+            value = message.value()
+            record = codec.decode(value) if value is not None else None
+            if isinstance(record, records.Cursor) and record.feed == feed:
+                found[record.symbol] = from_record(record)
+    return found
+
+
+def _tail(settings: Settings, cursors: Mapping[str, Cursor], zone: ServerZone) -> Sequence[TopicPartition]:
+    """Where in ``ticks.raw`` to read on: a series' ticks after a moment all stand behind the first record after it."""
+    if not cursors:
+        return []
+    topic = World(settings.world).topic(TICKS_RAW.name)
+    partitions = partition_count(settings.kafka, topic)
+    since: dict[int, int] = {}
+    for symbol, cursor in cursors.items():
+        partition = partition_for(symbol, partitions)
+        since[partition] = min(utc(cursor.last_msc, zone), since.get(partition, 2**62))
+    consumer = clients.consumer(settings.kafka, group="arbitrex.reader")
+    try:
+        wanted = [TopicPartition(topic, partition, max(time, 0)) for partition, time in since.items()]
+        found = consumer.offsets_for_times(wanted, timeout=_TIMEOUT)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka does not say where {topic} stands: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+    return [place for place in found if place.offset >= 0]
+
+
+def _take(cursors: dict[str, Cursor], frame: pl.DataFrame, zone: ServerZone) -> None:
+    """Move the cursors over published ticks; repeats among them are recognised by their identity."""
+    for (name,), part in frame.filter(pl.col("symbol").is_in(list(cursors))).group_by("symbol", maintain_order=True):
+        symbol = str(name)
+        cursor = cursors[symbol]
+        known = (utc(cursor.last_msc, zone), cursor.taken - 1)
+        fresh = (
+            part.filter(
+                (pl.col("ts_event") > known[0]) | ((pl.col("ts_event") == known[0]) & (pl.col("ordinal") > known[1]))
+            )
+            .unique(["ts_event", "ordinal"], keep="first")
+            .sort("ts_event", "ordinal")
+        )
+        cursors[symbol] = advance(cursor, _as_ticks(fresh))
+
+
+def _as_ticks(frame: pl.DataFrame) -> Ticks:
+    ticks = np.zeros(len(frame), TICK_DTYPE)
+    for column, name in (
+        ("server_time", "time_msc"),
+        ("bid", "bid"),
+        ("ask", "ask"),
+        ("last", "last"),
+        ("volume", "volume_real"),
+    ):
+        ticks[name] = frame[column].to_numpy()
+    ticks["time"] = ticks["time_msc"] // 1_000
+    return ticks
+
+
+def utc(server_ms: int, zone: ServerZone) -> int:
+    """When the server's clock shows ``server_ms``."""
+    return int(zone.to_utc(np.array([server_ms]))[0])
+
+
+def _is_watermark(record: records.Record, feed: str, shard: str) -> TypeGuard[Control]:
+    return (
+        isinstance(record, Control)
+        and record.kind == ControlKind.WATERMARK
+        and (record.feed, record.shard) == (feed, shard)
+    )
+
+
+def server_time(utc_ms: int, zone: ServerZone) -> int:
+    """What the server's clock shows at ``utc_ms``."""
+    return int(zone.to_server(np.array([utc_ms]))[0])

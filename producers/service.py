@@ -1,0 +1,67 @@
+"""The producer: one terminal's ticks into ``ticks.raw``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from infra import logs
+from infra.process import Process
+from infra.provision import wait_until_there
+from infra.registry.client import connect as connect_registry
+from infra.settings import Settings
+from producers import sources
+from producers.failures import TerminalAwayError
+from producers.poll import Poller
+from producers.publisher import Publisher
+from producers.restore import restore
+from producers.shard import Shard, begin, choose, connect, disconnected
+
+_STOP_SECONDS: Final = 3.0
+
+log = logs.logger(__name__)
+
+
+def run(settings: Settings, process: Process) -> None:
+    """Poll until asked to stop. Raises ArbitrexError when it cannot go on."""
+    producer = settings.producer
+    if producer.source == "none":
+        process.ready(source="none")
+        process.stopping.wait()
+        return
+    sources.check(settings)
+    wait_until_there(settings, process.stopping)
+    if process.stopping.is_set():
+        return
+    codec = connect_registry(settings, process.stopping)
+    zone = sources.zone(settings)
+    standing = restore(settings, codec, zone, feed=producer.feed, shard=producer.shard)
+    source = sources.open_source(settings, standing.cursors)
+    publisher = Publisher(settings, codec, process.stopping, feed=producer.feed, shard=producer.shard)
+    shard = Shard(source.terminal, zone, source.clock, publisher, producer, process.stopping)
+    try:
+        if not connect(shard):
+            return
+        infos = choose(shard)
+        cursors = begin(shard, source.begin_ms, infos, standing.cursors)
+        names = {symbol: info.name for symbol, info in infos.items()}
+        poller = Poller(shard, cursors, names, watermark=standing.watermark)
+        process.ready(source=producer.source, feed=producer.feed, symbols=len(infos))
+        _poll(poller, shard)
+        poller.save(wait=_STOP_SECONDS, force=True)
+    finally:
+        shard.terminal.shutdown()
+        publisher.close()
+
+
+def _poll(poller: Poller, shard: Shard) -> None:
+    while not shard.stopping.is_set():
+        try:
+            poller.cycle()
+        except TerminalAwayError as error:
+            log.warning("terminal away", reason=str(error))
+            disconnected(shard, error)
+            if not connect(shard):
+                return
+            poller.connected()
+        shard.stopping.wait(shard.settings.poll_ms / 1_000)
+        poller.save()

@@ -1,0 +1,106 @@
+"""The terminal of the settings."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from infra.market.zones import ServerZone
+from infra.settings import Settings
+from producers.clock import Clock, FastClock, RealClock
+from producers.cursor import Cursor
+from producers.restore import utc
+from producers.simulated.market import Market
+from producers.simulated.terminal import SimulatedTerminal
+from producers.terminal import Terminal
+from schemas.errors import SettingsError
+
+FIRST_START_MS: Final = 2 * 3_600_000
+"""How far back a first start begins."""
+
+_HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A terminal, the clock of its world, and where a series begins that was never begun."""
+
+    terminal: Terminal
+    clock: Clock
+    begin_ms: int
+    """UTC, a full hour, so that no bar of an hour or less begins truncated."""
+
+
+def zone(settings: Settings) -> ServerZone:
+    """The zone of the broker's clock. Raises SettingsError."""
+    simulated = settings.producer.source == "simulated"
+    return ServerZone.parse(settings.simulator.zone if simulated else settings.producer.zone)
+
+
+def open_source(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
+    """The source of the settings, going on after ``cursors``. Raises SettingsError."""
+    if settings.producer.source == "mt5":
+        clock = RealClock()
+        return Source(_metatrader(), clock, _full_hour(clock.now_ms() - FIRST_START_MS))
+    return _simulated(settings, cursors)
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError for what no source can do."""
+    simulator = settings.simulator
+    if simulator.start is None:
+        if simulator.speed != 1.0:
+            raise SettingsError(
+                f"ARBITREX_SIMULATOR__SPEED={simulator.speed:g} needs ARBITREX_SIMULATOR__START, a moment in the past"
+            )
+        return
+    start = _start_ms(simulator.start)
+    if start > RealClock().now_ms():
+        raise SettingsError(f"ARBITREX_SIMULATOR__START={simulator.start} is in the future: give a moment in the past")
+    if settings.world == "main":
+        raise SettingsError(
+            f"ARBITREX_SIMULATOR__START={simulator.start} needs a world of its own, since nothing old enters the live "
+            "one: set ARBITREX_WORLD, or start with --world NAME"
+        )
+
+
+def _simulated(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
+    simulator, server = settings.simulator, zone(settings)
+    clock: Clock = RealClock()
+    begin = _full_hour(clock.now_ms() - FIRST_START_MS)
+    if simulator.start is not None:
+        begin = _full_hour(_start_ms(simulator.start))
+        reached = max((utc(cursor.last_msc, server) for cursor in cursors.values()), default=begin)
+        clock = FastClock(max(begin, reached), simulator.speed)
+    return Source(SimulatedTerminal(Market(simulator.seed, simulator.rate), server, clock), clock, begin)
+
+
+def _metatrader() -> Terminal:
+    try:
+        return cast("Terminal", importlib.import_module("MetaTrader5"))
+    except ImportError as error:
+        where = (
+            "install it with: pip install 'arbitrex[mt5]'"
+            if sys.platform == "win32"
+            else "it exists for Windows only: run the producer there, with ARBITREX_KAFKA__BOOTSTRAP_SERVERS set to "
+            "these brokers, or use ARBITREX_PRODUCER__SOURCE=simulated"
+        )
+        raise SettingsError(f"ARBITREX_PRODUCER__SOURCE=mt5 needs the MetaTrader5 package; {where}") from error
+
+
+def _start_ms(text: str) -> int:
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"ARBITREX_SIMULATOR__START={text} is not a moment: write it like 2026-03-02T08:00:00Z"
+        ) from error
+    return int((start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _full_hour(ms: int) -> int:
+    return ms // _HOUR_MS * _HOUR_MS

@@ -1,0 +1,48 @@
+"""How far a shard has certainly published: the pure rule. Times are UTC milliseconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+STEP_MS: Final = 1_000
+"""How much a watermark must move on to be worth a record."""
+
+_AGES: Final = 256
+
+
+class Watermarks:
+    """The rule of one shard.
+
+    While ticks come: the highest server time seen before a poll that drained every series, less ``margin_ms``. When
+    none came for ``quiet_ms``: the machine's clock, corrected by the least age that live ticks had on arrival, less
+    ``quiet_ms``. Never back.
+    """
+
+    def __init__(self, *, margin_ms: int, quiet_ms: int, last: int = -1) -> None:
+        self._margin_ms, self._quiet_ms = margin_ms, quiet_ms
+        self.last = last
+        """The highest one given."""
+        self._ages: deque[int] = deque(maxlen=_AGES)
+        self._moved_ms: int | None = None
+
+    def arrived(self, newest: int, now: int) -> None:
+        """Ticks came in a live poll at ``now``, the newest of ``newest``."""
+        self._ages.append(now - newest)
+        self._moved_ms = now
+
+    def drained(self, begun: int, highest: int | None) -> int | None:
+        """A poll that began at ``begun`` has drained every series; the watermark to publish, if any.
+
+        ``highest``: the highest server time seen before it.
+        """
+        reached = [self.last]
+        if highest is not None:
+            reached.append(highest - self._margin_ms)
+        if self._moved_ms is None or begun - self._moved_ms >= self._quiet_ms:
+            reached.append(begun - min(self._ages, default=0) - self._quiet_ms)
+        time = max(reached)
+        if time < self.last + STEP_MS:
+            return None
+        self.last = time
+        return time

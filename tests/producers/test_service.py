@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from infra.market.zones import ServerZone
+from infra.settings import ProducerSettings, Settings, SimulatorSettings
+from infra.worlds import World
+from producers.restore import restore
+from producers.simulated.market import Market
+from schemas.codec import Codec
+from schemas.records import Control, ControlKind, EventKind, FeedEvent, Tick
+from tests.support import Child, eventually, read_all
+
+pytestmark = pytest.mark.kafka
+
+SYMBOLS = ("EURUSD", "BTCUSD", "USDJPY")
+
+
+def with_source(settings: Settings, **simulator: object) -> Settings:
+    return settings.model_copy(
+        update={
+            "producer": ProducerSettings(symbols=SYMBOLS, poll_ms=20),
+            "simulator": SimulatorSettings(**simulator),  # type: ignore[arg-type]
+        }
+    )
+
+
+def published(
+    settings: Settings, world: World, codec: Codec
+) -> tuple[dict[str, list[Tick]], list[tuple[int, Control]]]:
+    """Ticks by symbol, and controls with their partition, in order."""
+    ticks: dict[str, list[Tick]] = defaultdict(list)
+    controls: list[tuple[int, Control]] = []
+    for message in read_all(settings, world.topic("ticks.raw")):
+        value = message.value()
+        assert value is not None
+        record = codec.decode(value)
+        assert message.timestamp()[1] == (record.ts_event if isinstance(record, Tick) else record.time)  # type: ignore[union-attr]
+        if isinstance(record, Tick):
+            assert message.key() == record.symbol.encode()
+            ticks[record.symbol].append(record)
+        else:
+            assert isinstance(record, Control)
+            controls.append((message.partition() or 0, record))
+    return ticks, controls
+
+
+def check_complete(settings: Settings, ticks: dict[str, list[Tick]], controls: list[tuple[int, Control]]) -> None:
+    """Each tick of the market since coverage once and in order, as far as it was published."""
+    market = Market(settings.simulator.seed, settings.simulator.rate)
+    zone = ServerZone.parse(settings.simulator.zone)
+    for symbol, found in ticks.items():
+        identities = [(tick.ts_event, tick.ordinal) for tick in found]
+        highest = (-1, -1)
+        fresh = []
+        for identity, tick in zip(identities, found, strict=True):
+            if identity > highest:
+                highest = identity
+                fresh.append(tick)
+        begins = {c.time for _, c in controls if c.symbol == symbol and c.kind == ControlKind.COVERAGE}
+        assert len(begins) == 1
+        expected = np.concatenate(list(market.ticks(symbol, begins.pop(), highest[0] + 1)))
+        assert [t.ts_event for t in fresh] == expected["time_msc"].tolist()[: len(fresh)]
+        assert len(expected) - len(fresh) <= 3  # ticks of the last millisecond that a poll cut in two
+        assert [t.bid for t in fresh] == expected["bid"].tolist()[: len(fresh)]
+        assert [t.ask for t in fresh] == expected["ask"].tolist()[: len(fresh)]
+        server = zone.to_server(np.array([t.ts_event for t in fresh], np.int64))
+        assert [t.server_time for t in fresh] == server.tolist()
+
+
+def test_what_was_published_is_the_market_after_kills(settings: Settings, world: World, codec: Codec) -> None:
+    settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=600)
+    for _ in range(4):
+        before = len(read_all(settings, world.topic("ticks.raw")))
+        with Child(settings, "producer") as child:
+            eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > before + 5_000)  # noqa: B023
+            child.kill()
+    with Child(settings, "producer"):
+        before = len(read_all(settings, world.topic("ticks.raw")))
+        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > before + 2_000)
+    ticks, controls = published(settings, world, codec)
+    assert set(ticks) == set(SYMBOLS)
+    check_complete(settings, ticks, controls)
+    for partition in {p for p, _ in controls}:
+        times = [c.time for p, c in controls if p == partition and c.kind == ControlKind.WATERMARK]
+        assert times == sorted(times)
+        assert len(times) > 5
+
+
+def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
+    settings: Settings, world: World, codec: Codec
+) -> None:
+    settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=2_000)
+    with Child(settings, "producer"):
+        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > 10_000)
+    highest: dict[tuple[int, str], int] = {}
+    reached: dict[int, int] = {}
+    marks: dict[int, set[int]] = defaultdict(set)
+    for message in read_all(settings, world.topic("ticks.raw")):
+        value = message.value()
+        assert value is not None
+        record, partition = codec.decode(value), message.partition() or 0
+        if isinstance(record, Tick):
+            assert record.ts_event > reached.get(partition, 0), "a tick came after its watermark"
+            highest[partition, record.symbol] = record.ts_event
+        elif isinstance(record, Control) and record.kind == ControlKind.WATERMARK:
+            assert message.key() == b"@sim/a"
+            reached[partition] = record.time
+            marks[partition].add(record.time)
+    assert len({frozenset(times) for times in marks.values()}) == 1
+    assert {p for p, _ in highest} == set(marks)
+
+
+def test_a_first_start_begins_two_hours_back_and_goes_on(settings: Settings, world: World, codec: Codec) -> None:
+    settings = with_source(settings)
+    with Child(settings, "producer"):
+        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > 20_000)
+    zone = ServerZone.parse(settings.simulator.zone)
+    standing = restore(settings, codec, zone, feed="sim", shard="a")
+    first, _ = published(settings, world, codec)
+    for symbol, cursor in standing.cursors.items():
+        assert cursor.last_msc == first[symbol][-1].server_time
+        assert cursor.taken == first[symbol][-1].ordinal + 1
+    with Child(settings, "producer"):
+        eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]))
+    ticks, controls = published(settings, world, codec)
+    check_complete(settings, ticks, controls)
+    assert len(ticks["BTCUSD"]) == len({(t.ts_event, t.ordinal) for t in ticks["BTCUSD"]}), "nothing is repeated"
+    events = [codec.decode(m.value() or b"") for m in read_all(settings, world.topic("feed.events"))]
+    assert [e.kind for e in events if isinstance(e, FeedEvent)] == [EventKind.CONNECTED] * 2
