@@ -1,0 +1,186 @@
+"""What the market looks like now: the newest state of every channel, as the rows that clients get."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from gateway.protocol import ALL, BARS, CHANNELS, EVENTS, LIVE, TICKS, Stream
+from schemas.codec import to_avro
+from schemas.records import ChartMode, FeedEvent, LiveBars, SymbolSpec
+
+CLOSED_BARS: Final = 100
+"""Closed bars kept of every symbol and timeframe."""
+KEPT_EVENTS: Final = 100
+
+Row = dict[str, Any]
+"""A record as clients see it: the fields of its Avro schema, times as integers."""
+
+
+class Placed(NamedTuple):
+    """A closed bar and its place in the topic."""
+
+    row: Row
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Update:
+    """What one reading of the topics brought, in the order of each topic."""
+
+    specs: list[SymbolSpec] = field(default_factory=list)
+    ticks: dict[str, list[Row]] = field(default_factory=dict)
+    bars: list[Placed] = field(default_factory=list)
+    live: list[LiveBars] = field(default_factory=list)
+    events: list[FeedEvent] = field(default_factory=list)
+
+
+class ClosedBars:
+    """The bars of one series that arrived last, at most `CLOSED_BARS` of them."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        """Every bar of the series at or after this offset is here; 0: every bar that the topic has."""
+        self._bars: dict[int, Placed] = {}
+
+    def add(self, bar: Placed) -> None:
+        self._bars.pop(bar.row["ts_open"], None)
+        self._bars[bar.row["ts_open"]] = bar
+        if len(self._bars) > CLOSED_BARS:
+            oldest = self._bars.pop(next(iter(self._bars)))
+            self.since = oldest.offset + 1
+
+    def rows(self) -> list[Row]:
+        """By time of opening."""
+        return [self._bars[ts_open].row for ts_open in sorted(self._bars)]
+
+
+class Market:
+    """The newest state. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, SymbolSpec] = {}
+        self.ticks: dict[str, Row] = {}
+        self.live: dict[str, dict[str, Row]] = {}
+        self.closed: dict[tuple[str, str], ClosedBars] = {}
+        self.events: deque[Row] = deque(maxlen=KEPT_EVENTS)
+        self.newest: dict[str, int | None] = dict.fromkeys(CHANNELS)
+        """Time of the newest record by channel, UTC epoch milliseconds."""
+        self.bars_since: dict[int, int] = {}
+        """From which offset of each partition of the bars on the market knows them; 0: from the first one."""
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self.specs or symbol in self.live or symbol in self.ticks
+
+    def apply(self, update: Update) -> Iterator[tuple[Stream, list[Row]]]:
+        """Take an update in, and give what is new by stream."""
+        for spec in update.specs:
+            self.specs[spec.symbol] = spec
+        for symbol, rows in update.ticks.items():
+            self._newest_tick(symbol, max(rows, key=_identity))
+            yield Stream(TICKS, symbol), rows
+        yield from self._closed(update.bars)
+        for state in update.live:
+            yield from self._open(state)
+        for event in update.events:
+            row = to_avro(event)
+            self.events.append(row)
+            self._seen(EVENTS, event.time)
+            yield Stream(EVENTS, event.symbol or ALL), [row]
+
+    def take(self, update: Update) -> None:
+        """Take an update in that nobody waits for."""
+        for _ in self.apply(update):
+            pass
+
+    def snapshot(self, stream: Stream) -> list[Row]:
+        """The state that updates of a stream build on."""
+        symbol, timeframe = stream.symbol, stream.timeframe
+        if stream.channel == EVENTS:
+            return [row for row in self.events if symbol in (ALL, row["symbol"]) or row["symbol"] is None]
+        if stream.channel == TICKS:
+            return list(_picked(self.ticks, symbol))
+        if stream.channel == LIVE:
+            return [row for bars in _picked(self.live, symbol) for row in _picked(bars, timeframe)]
+        series = [key for key in self.closed if symbol in (ALL, key[0]) and timeframe in (ALL, key[1])]
+        return [row for key in series for row in self.closed[key].rows()]
+
+    def window(self, symbol: str, timeframe: str) -> ClosedBars:
+        """The last closed bars of a series."""
+        return self.closed.get((symbol, timeframe)) or ClosedBars(max(self.bars_since.values(), default=0))
+
+    def _closed(self, bars: Iterable[Placed]) -> Iterator[tuple[Stream, list[Row]]]:
+        by_stream: dict[Stream, list[Row]] = {}
+        for bar in bars:
+            row = bar.row
+            symbol, timeframe = row["symbol"], row["timeframe"]
+            window = self.closed.get((symbol, timeframe))
+            if window is None:
+                window = self.closed[symbol, timeframe] = ClosedBars(self.bars_since.get(bar.partition, 0))
+            window.add(bar)
+            self._seen(BARS, row["ts_close"])
+            by_stream.setdefault(Stream(BARS, symbol, timeframe), []).append(row)
+        yield from by_stream.items()
+
+    def _open(self, state: LiveBars) -> Iterator[tuple[Stream, list[Row]]]:
+        if state.spec is not None:
+            self.specs.setdefault(state.symbol, state.spec)
+        before = self.live.get(state.symbol, {})
+        now = {bar.timeframe: open_bar(to_avro(bar)) for bar in state.bars}
+        self.live[state.symbol] = now
+        self._seen(LIVE, state.last_ts)
+        if now:
+            self._newest_tick(state.symbol, quote(state, self.specs.get(state.symbol)))
+        for timeframe, row in now.items():
+            if row != before.get(timeframe):
+                yield Stream(LIVE, state.symbol, timeframe), [row]
+
+    def _newest_tick(self, symbol: str, row: Row | None) -> None:
+        if row is not None and (symbol not in self.ticks or _identity(row) > _identity(self.ticks[symbol])):
+            self.ticks[symbol] = row
+            self._seen(TICKS, row["ts_event"])
+
+    def _seen(self, channel: str, time: int) -> None:
+        self.newest[channel] = max(time, self.newest[channel] or 0)
+
+
+def open_bar(row: Row) -> Row:
+    """An open bar as clients see it."""
+    return row | {"closed": False}
+
+
+def closed_bar(row: Row) -> Row:
+    """A closed bar as clients see it."""
+    return row | {"closed": True}
+
+
+def quote(state: LiveBars, spec: SymbolSpec | None) -> Row | None:
+    """The last tick as far as open bars tell it: bid and ask; nothing for a symbol charted by its last price."""
+    if spec is not None and spec.chart_mode is not ChartMode.BID:
+        return None
+    bar = max(state.bars, key=lambda bar: (bar.last_tick_ts, bar.last_tick_ordinal))
+    return {
+        "symbol": state.symbol,
+        "ts_event": bar.last_tick_ts,
+        "ordinal": bar.last_tick_ordinal,
+        "bid": bar.close,
+        "ask": bar.ask_close,
+        "feed": state.feed,
+    }
+
+
+def spec_row(spec: SymbolSpec) -> Row:
+    """A symbol's spec as clients see it, without the calendar's long text."""
+    return {key: value for key, value in dataclasses.asdict(spec).items() if key != "calendar"}
+
+
+def _identity(row: Row) -> tuple[int, int]:
+    return row["ts_event"], row["ordinal"]
+
+
+def _picked(rows: dict[str, Any], name: str) -> Iterable[Any]:
+    return rows.values() if name == ALL else [rows[name]] if name in rows else []
