@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import urllib.request
+from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -47,3 +49,12 @@ class StatusServer:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def is_ready(url: str, timeout: float = 2.0) -> bool:
+    """Whether the process whose status is served at ``url`` says that it does its work."""
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=timeout) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False

@@ -29,8 +29,8 @@ def claim(setting: str, port: int, host: str = "127.0.0.1") -> int:
             probe.bind((host, port))
         except OSError as error:
             raise SettingsError(
-                f"{setting}={port}: cannot listen on {host} ({error.strerror}); "
-                f"stop what uses that port, or set {setting} to another port or to 0 for any free one"
+                f"{setting}: cannot listen on {host}:{port} ({error.strerror}); "
+                "stop what uses that port, or set another one there, or 0 for any free one"
             ) from error
     return port
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 )
 
 from infra import kafka as clients
-from infra import logs
+from infra import kafka_log, logs
 from infra.topics import TICKS_CLEAN, TICKS_RAW, TICKS_REJECTED, TOPICS, Topic
 from infra.worlds import World
 from schemas.errors import BrokerError, UsageError
@@ -54,7 +54,7 @@ class Change:
     def __str__(self) -> str:
         """One line for people."""
         if self.kind == "refuse":
-            return f"! {self.topic}: {self.note}"
+            return f"! {self.topic} {self.note}"
         values = ", ".join(
             f"{key}: {self.before[key]} -> {value}" if key in self.before else f"{key}={value}"
             for key, value in sorted(self.config.items())
@@ -105,11 +105,11 @@ def plan(settings: Settings, *, historical: bool | None = None) -> list[Change]:
     Raises BrokerError when Kafka is away.
     """
     admin = clients.admin(settings.kafka)
-    with _answering(settings.kafka):
-        cluster = _cluster(admin)
+    with answering(settings.kafka):
+        there = survey(admin)
         if historical is None:
-            historical = _is_historical(admin, settings.world, cluster)
-        return list(_changes(settings, admin, cluster, historical=historical))
+            historical = _is_historical(admin, settings.world, there)
+        return list(_changes(settings, admin, there, historical=historical))
 
 
 def apply(settings: Settings, *, historical: bool | None = None) -> list[Change]:
@@ -121,10 +121,10 @@ def apply(settings: Settings, *, historical: bool | None = None) -> list[Change]
     changes = plan(settings, historical=historical)
     refused = [change for change in changes if change.kind == "refuse"]
     if refused:
-        raise UsageError("; ".join(f"{change.topic}: {change.note}" for change in refused))
+        raise UsageError(f"{refused[0].topic} {refused[0].note} ({len(refused)} topics)")
     admin = clients.admin(settings.kafka)
-    with _answering(settings.kafka):
-        _create(admin, [change for change in changes if change.kind == "create"])
+    with answering(settings.kafka):
+        _create(settings.kafka, admin, [change for change in changes if change.kind == "create"])
         _configure(admin, [change for change in changes if change.kind == "configure"])
     return changes
 
@@ -132,15 +132,20 @@ def apply(settings: Settings, *, historical: bool | None = None) -> list[Change]
 def is_historical(settings: Settings) -> bool:
     """Whether the world keeps its ticks for good: an import, a replay or a backfill."""
     admin = clients.admin(settings.kafka)
-    with _answering(settings.kafka):
-        return _is_historical(admin, settings.world, _cluster(admin))
+    with answering(settings.kafka):
+        return _is_historical(admin, settings.world, survey(admin))
 
 
 def world_topics(settings: Settings) -> list[str]:
     """Names of the world's topics that exist, sorted."""
     wanted = {World(settings.world).topic(topic.name) for topic in TOPICS}
-    with _answering(settings.kafka):
-        return sorted(wanted & set(_cluster(clients.admin(settings.kafka)).partitions))
+    with answering(settings.kafka):
+        return sorted(wanted & set(survey(clients.admin(settings.kafka)).partitions))
+
+
+def partitions(settings: Settings) -> int:
+    """Partitions of the world's topics. Raises BrokerError when it has none, or Kafka is away."""
+    return kafka_log.partition_count(settings.kafka, World(settings.world).topic(TICKS_RAW.name))
 
 
 def wait_until_there(settings: Settings, stopping: Event, *, timeout: float = 60.0) -> None:
@@ -194,7 +199,8 @@ def _changes(settings: Settings, admin: AdminClient, cluster: Cluster, *, histor
             yield Change(name, "configure", config=drift, before={key: actual[name][key] for key in drift})
 
 
-def _cluster(admin: AdminClient) -> Cluster:
+def survey(admin: AdminClient) -> Cluster:
+    """Brokers and topics as they are now."""
     found = admin.list_topics(timeout=_TIMEOUT)
     return Cluster(
         len(found.brokers),
@@ -217,7 +223,7 @@ def _configs(admin: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _create(admin: AdminClient, changes: list[Change]) -> None:
+def _create(kafka: KafkaSettings, admin: AdminClient, changes: list[Change]) -> None:
     if not changes:
         return
     topics = [
@@ -237,10 +243,12 @@ def _create(admin: AdminClient, changes: list[Change]) -> None:
                 raise
     wanted = {change.topic for change in changes}
     deadline = time.monotonic() + 2 * _TIMEOUT
-    while not wanted <= set(_cluster(admin).partitions):  # created is not yet known to every broker
-        if time.monotonic() > deadline:
-            raise BrokerError(f"topics were created but do not appear: {', '.join(sorted(wanted))}")
-        time.sleep(0.05)
+    for broker in admin.list_topics(timeout=_TIMEOUT).brokers.values():  # what one knows another may not know yet
+        its = clients.admin(kafka.model_copy(update={"bootstrap_servers": f"{broker.host}:{broker.port}"}))
+        while not wanted <= set(survey(its).partitions):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"topics were created but broker {broker.id} does not know all of them")
+            time.sleep(0.05)
 
 
 def _configure(admin: AdminClient, changes: list[Change]) -> None:
@@ -262,7 +270,8 @@ def _configure(admin: AdminClient, changes: list[Change]) -> None:
 
 
 @contextmanager
-def _answering(kafka: KafkaSettings) -> Iterator[None]:
+def answering(kafka: KafkaSettings) -> Iterator[None]:
+    """Turns the client's errors into a BrokerError that says what to look at."""
     try:
         yield
     except KafkaException as error:

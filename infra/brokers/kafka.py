@@ -81,7 +81,7 @@ class KafkaCluster:
         if nodes not in _SIZES:
             raise UsageError(f"a Kafka of {nodes} nodes: one or three are offered")
         home = home.resolve() / ("kafka" if nodes == 1 else f"kafka-{nodes}")
-        ports = [claim("--port", port + number if port else 0) for number in range(nodes)]
+        ports = [claim("ARBITREX_KAFKA__BOOTSTRAP_SERVERS", port + number if port else 0) for number in range(nodes)]
         heap = "1g" if nodes == 1 else "512m"
         self.nodes: Sequence[KafkaNode] = [
             KafkaNode(number, (ports[number - 1], free_port()), home / f"node-{number}", home / "logs", heap)

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 
 from infra import kafka as clients
 from infra.brokers import guard
+from infra.ports import answers
 from infra.settings import KafkaSettings
 from schemas.errors import ComponentError
 
@@ -38,7 +39,8 @@ class Node:
         self.log_file = folder / f"{name}.log"
         self._pid_file = folder / f"{name}.pid"
         self._mark = mark
-        self._grace = grace
+        self.grace = grace
+        """Seconds it gets to save its data."""
         self.command = [
             *(sys.executable, "-I", guard.__file__, str(self._pid_file), str(self.log_file), str(grace)),
             *command,
@@ -69,7 +71,7 @@ class Node:
                 process = psutil.Process(stale)
                 process.terminate()
                 with contextlib.suppress(psutil.TimeoutExpired):
-                    process.wait(self._grace)
+                    process.wait(self.grace)
                 process.kill()
         with contextlib.suppress(OSError):
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
@@ -96,6 +98,8 @@ class Node:
 
     def serves(self) -> bool:
         """Whether a client sees its metadata."""
+        if not answers("127.0.0.1", self.port):
+            return False
         try:
             cluster = clients.admin(KafkaSettings(bootstrap_servers=self.bootstrap_servers)).list_topics(timeout=1)
         except KafkaException:
@@ -122,7 +126,7 @@ class Node:
             return
         self.ask_to_stop()
         try:
-            self._process.wait(self._grace + _PATIENCE_SECONDS)
+            self._process.wait(self.grace + _PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

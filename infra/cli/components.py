@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated
 
 import typer
-
-from infra.process import Process
-from infra.settings import load
 
 
 class SinkName(StrEnum):
@@ -26,42 +24,41 @@ def producer() -> None:
     """Publish a terminal's ticks to ticks.raw."""
     from producers.service import run
 
-    settings = load()
-    with Process(settings, "producer") as process:
-        run(settings, process)
+    _run("producer", run)
 
 
 def processor() -> None:
     """Filter ticks.raw by market calendar and aggregate bars."""
     from processors.service import run
 
-    settings = load()
-    with Process(settings, "processor") as process:
-        run(settings, process)
+    _run("processor", run)
 
 
 def sink(name: Annotated[SinkName, typer.Argument(help="Which sink to run.")]) -> None:
     """Keep ticks and bars: in Delta tables, or as CSV."""
     from sinks.service import run
 
-    settings = load()
-    with Process(settings, f"sink-{name}") as process:
-        run(settings, process, name)
+    _run(f"sink-{name}", run, name)
 
 
 def gateway() -> None:
     """Serve WebSocket, REST and the chart page."""
     from gateway.service import run
 
-    settings = load()
-    with Process(settings, "gateway") as process:
-        run(settings, process)
+    _run("gateway", run)
 
 
 def registry() -> None:
     """Serve the schema registry that comes with Arbitrex."""
     from infra.registry.service import run
 
+    _run("registry", run)
+
+
+def _run(component: str, run: Callable[..., None], *arguments: str) -> None:
+    from infra.process import Process
+    from infra.settings import load
+
     settings = load()
-    with Process(settings, "registry") as process:
-        run(settings, process)
+    with Process(settings, component) as process:
+        run(settings, process, *arguments)
