@@ -71,7 +71,7 @@ class Series:
     terms: Terms | None = None
     zone_from: int | None = None
     """Since when the spec's zone holds, if there was another: a bar that began before lacks what an old one took."""
-    corrections: frozenset[Identity] = frozenset()
+    corrections: set[Identity] = field(default_factory=set)
     """Those seen of the last day."""
     since: dict[str, int] = field(default_factory=dict)
     """From when on each timeframe is made: the series' start, or the moment a setting added it."""
@@ -80,6 +80,7 @@ class Series:
     def copy(self, rules: Rules) -> Series:
         """A copy to change, with the timeframes of the present rules."""
         twin = copy.copy(self)
+        twin.corrections = set(self.corrections)
         start = 0 if self.last < (0, 0) else self.last[0] + 1
         twin.since = {name: self.since.get(name, start) for name in rules.timeframes}
         twin.bars = {name: copy.copy(self.bars[name]) for name in rules.timeframes if name in self.bars}
@@ -141,7 +142,7 @@ class Series:
         difference when this is called.
         """
         if self.corrections:
-            self.corrections = frozenset(item for item in self.corrections if item[0] >= self.last[0] - DAY_MS)
+            self.corrections = {item for item in self.corrections if item[0] >= self.last[0] - DAY_MS}
         if self.gaps:
             reach = self.last[0] - DAY_MS - max(map(longest_ms, self.since), default=0)
             oldest = min((bar.ts_open for bar in self.bars.values()), default=self.last[0])
@@ -187,7 +188,7 @@ def series_of(live: LiveBars, rules: Rules) -> Series:
         spec=live.spec,
         terms=terms_of(live.spec, rules.future_tolerance_ms) if live.spec else None,
         zone_from=live.zone_from,
-        corrections=frozenset((item.ts, item.ordinal) for item in live.corrections),
+        corrections={(item.ts, item.ordinal) for item in live.corrections},
         since={start.timeframe: start.from_ for start in live.timeframes},
         bars={bar.timeframe: _open(bar, offsets) for bar, offsets in zip(live.bars, live.offsets, strict=True)},
     )

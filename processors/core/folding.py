@@ -1,0 +1,315 @@
+"""Bars from columns: groups of the shortest timeframe from ticks, those of the longer ones from its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.market.timeframes import base_of, bounds
+from infra.market.zones import ServerZone
+from processors.core.filter import FLAG_BID, FLAG_LAST, FLAG_VOLUME, Columns, spreads_of
+from processors.core.series import OpenBar, Series
+from processors.core.work import Work
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_TIME_BITS: Final = 42
+"""Enough for moments up to 2109, in milliseconds."""
+_NEVER: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A shard's watermarks in a batch: where they stand and how far they reach, never going back."""
+
+    positions: Ints
+    times: Ints
+    before: int
+    """The watermark before the batch."""
+
+    @staticmethod
+    def of(marks: Sequence[tuple[int, int]], before: int) -> Ends:
+        """From positions and times, in order."""
+        positions, times = np.array(marks, np.int64).reshape(-1, 2).T
+        return Ends(positions, np.maximum.accumulate(np.maximum(times, before)), before)
+
+    def standing(self, positions: Ints) -> Ints:
+        """The watermark in force at each position."""
+        return np.append(self.before, self.times)[np.searchsorted(self.positions, positions)]
+
+    def covering(self, closes: Ints) -> Ints:
+        """Where the first watermark of the batch stands that closes bars with these ends."""
+        return np.append(self.positions, _NEVER)[np.searchsorted(self.times, closes - 1)]
+
+    def first_covering(self, close: int) -> int | None:
+        """The same for one; None if there is none."""
+        position = int(self.covering(np.array([close], np.int64))[0])
+        return None if position == _NEVER else position
+
+    def reached(self, position: int) -> int:
+        """Up to which end the watermark at ``position`` closes bars."""
+        return int(self.times[np.searchsorted(self.positions, position)]) + 1
+
+
+@dataclass(slots=True)
+class Table:
+    """Ticks sorted by symbol, in order within each."""
+
+    code: Ints
+    """Which symbol, as an index into the batch's."""
+    position: Ints
+    ticks: Columns
+
+    def take(self, which: Ints | NDArray[np.bool_]) -> Table:
+        """The ticks at ``which`` places, or where it is true."""
+        return Table(self.code[which], self.position[which], self.ticks.take(which))
+
+
+@dataclass(slots=True)
+class _Groups:
+    """Bars of one timeframe that this batch's ticks make, sorted by symbol and time."""
+
+    code: Ints
+    ts_open: Ints
+    first: Ints
+    """Indices of the ticks that came first and last, among those that make bars."""
+    last: Ints
+    high: Floats
+    low: Floats
+    ask_high: Floats
+    ask_low: Floats
+    spread: Ints
+    volume: Ints
+    count: Ints
+
+    def merged(self, starts: Ints, ts_open: Ints) -> _Groups:
+        """Longer bars of whole groups."""
+        return _Groups(
+            self.code[starts],
+            ts_open[starts],
+            self.first[starts],
+            self.last[np.append(starts[1:], len(self.code)) - 1],
+            np.maximum.reduceat(self.high, starts),
+            np.minimum.reduceat(self.low, starts),
+            np.maximum.reduceat(self.ask_high, starts),
+            np.minimum.reduceat(self.ask_low, starts),
+            np.minimum.reduceat(self.spread, starts),
+            np.add.reduceat(self.volume, starts),
+            np.add.reduceat(self.count, starts),
+        )
+
+
+def fold(work: Work, clean: Table, series: dict[int, Series], by_shard: dict[str, Ends]) -> None:
+    """Clean ticks into the bars of ``series`` (by code); close those that have ended."""
+    closing = _Closing(clean, series, by_shard)
+    makers = _Makers(work, clean, series)
+    base = makers.base()
+    for timeframe in work.rules.timeframes:
+        groups, closes = makers.of(timeframe, base)
+        folding = _Folding(work, timeframe, series, closing)
+        folding.close_old(groups)
+        if len(groups.code):
+            folding.settle(groups, closes, makers)
+
+
+class _Closing:
+    """Which record closes a bar."""
+
+    def __init__(self, clean: Table, series: dict[int, Series], by_shard: dict[str, Ends]) -> None:
+        self._keys = (clean.code << _TIME_BITS) + clean.ticks.ts
+        self._code = np.append(clean.code, -1)
+        self._position = np.append(clean.position, _NEVER)
+        codes: dict[str, list[int]] = {}
+        for code, one in series.items():
+            if one.terms:
+                codes.setdefault(one.terms.shard, []).append(code)
+        self._ends = [
+            (by_shard[shard], np.array(items, np.int64))
+            for shard, items in codes.items()
+            if shard in by_shard and len(by_shard[shard].positions)
+        ]
+
+    def positions(self, code: Ints, closes: Ints) -> Ints:
+        """Where the record stands that closes a bar of each symbol ending then; _NEVER if none does."""
+        at = np.searchsorted(self._keys, (code << _TIME_BITS) + closes)
+        found: Ints = np.where(self._code[at] == code, self._position[at], _NEVER)
+        for ends, codes in self._ends:
+            of_shard = np.isin(code, codes)
+            found[of_shard] = np.minimum(found[of_shard], ends.covering(closes[of_shard]))
+        return found
+
+
+class _Makers:
+    """The ticks that make bars, and their groups."""
+
+    def __init__(self, work: Work, clean: Table, series: dict[int, Series]) -> None:
+        size = max(series, default=-1) + 1
+        by_last, point = np.zeros(size, np.bool_), np.ones(size)
+        self._zones: dict[ServerZone, list[int]] = {}
+        for key, one in series.items():
+            if one.terms:
+                by_last[key], point[key] = one.terms.last, one.terms.point
+                self._zones.setdefault(one.terms.zone, []).append(key)
+        lasts = by_last[clean.code]
+        if lasts.any():
+            makes = ~lasts | (clean.ticks.flags & FLAG_LAST != 0)
+            clean, lasts = clean.take(makes), lasts[makes]
+        ticks = clean.ticks
+        self.code, self.position, self.ticks = clean.code, clean.position, ticks
+        self.price = np.where(lasts, ticks.last, ticks.bid) if lasts.any() else ticks.bid
+        self._counts = (lasts | (ticks.flags & FLAG_BID != 0)).astype(np.int64)
+        self._spread = spreads_of(point[clean.code], ticks)
+        self.volume = np.where(ticks.flags & (FLAG_LAST | FLAG_VOLUME) != 0, ticks.volume, 0.0)
+        self.trades = bool(self.volume.any())
+        self._base = base_of(work.rules.timeframes)
+
+    def base(self) -> _Groups:
+        """The groups that all timeframes are made of."""
+        ts_open, _ = self._bounds(self._base, self.code, self.ticks.ts)
+        count = len(self.code)
+        singles = _Groups(
+            self.code,
+            ts_open,
+            np.arange(count),
+            np.arange(count),
+            self.price,
+            self.price,
+            self.ticks.ask,
+            self.ticks.ask,
+            self._spread,
+            self._counts,
+            np.ones(count, np.int64),
+        )
+        return singles.merged(_changes(self.code, ts_open), ts_open) if count else singles
+
+    def of(self, timeframe: str, base: _Groups) -> tuple[_Groups, Ints]:
+        """The timeframe's groups and the ends of their bars."""
+        ts_open, ts_close = self._bounds(timeframe, base.code, base.ts_open)
+        if not len(ts_open):
+            return base, ts_close
+        starts = _changes(base.code, ts_open)
+        return base.merged(starts, ts_open), ts_close[starts]
+
+    def _bounds(self, timeframe: str, code: Ints, ts: Ints) -> tuple[Ints, Ints]:
+        if len(self._zones) == 1:
+            return bounds(timeframe, ts, next(iter(self._zones)))
+        opens, closes = np.empty_like(ts), np.empty_like(ts)
+        for zone, codes in self._zones.items():
+            which = np.isin(code, codes)
+            opens[which], closes[which] = bounds(timeframe, ts[which], zone)
+        return opens, closes
+
+
+@dataclass(frozen=True, slots=True)
+class _Folding:
+    """Bars of one timeframe."""
+
+    work: Work
+    timeframe: str
+    series: dict[int, Series]
+    closing: _Closing
+
+    def close_old(self, groups: _Groups) -> None:
+        """Close open bars that this batch's ticks do not continue, if something closes them."""
+        firsts = dict(zip(groups.code[::-1].tolist(), groups.ts_open[::-1].tolist(), strict=True))
+        old = [
+            (code, one, bar)
+            for code, one in self.series.items()
+            if (bar := one.bars.get(self.timeframe)) is not None and firsts.get(code) != bar.ts_open
+        ]
+        codes = np.array([code for code, _, _ in old], np.int64)
+        positions = self.closing.positions(codes, np.array([bar.ts_close for _, _, bar in old], np.int64))
+        for (_, one, bar), position in zip(old, positions.tolist(), strict=True):
+            if position != _NEVER:
+                del one.bars[self.timeframe]
+                self._close(one, bar, position)
+
+    def settle(self, groups: _Groups, closes: Ints, makers: _Makers) -> None:
+        """Join the groups with the bars that were open, close what has ended and keep the rest."""
+        firsts = np.flatnonzero(np.append(True, groups.code[1:] != groups.code[:-1])).tolist()
+        before = {
+            at: bar
+            for at in firsts
+            if (bar := self.series[int(groups.code[at])].bars.pop(self.timeframe, None)) is not None
+        }
+        positions = self.closing.positions(groups.code, closes).tolist()
+        bars = self._bars(groups, closes, makers, _real_volume(groups, makers, before))
+        for at, (code, bar) in enumerate(bars):
+            joined = _joined(before[at], bar) if at in before else bar
+            if positions[at] == _NEVER:
+                self.series[code].bars[self.timeframe] = joined
+            else:
+                self._close(self.series[code], joined, positions[at])
+
+    def _bars(self, groups: _Groups, closes: Ints, makers: _Makers, real: Floats) -> Iterator[tuple[int, OpenBar]]:
+        """Each group as a bar, with its symbol's code."""
+        first, last, ticks = groups.first, groups.last, makers.ticks
+        offsets = np.asarray(self.work.offsets, np.int64)
+        hashes = {code: one.terms.hash if one.terms else "" for code, one in self.series.items()}
+        identities = (
+            zip(ticks.ts[which].tolist(), ticks.ordinal[which].tolist(), strict=True) for which in (first, last)
+        )
+        codes = groups.code.tolist()
+        return zip(
+            codes,
+            map(
+                OpenBar,
+                groups.ts_open.tolist(),
+                closes.tolist(),
+                makers.price[first].tolist(),
+                groups.high.tolist(),
+                groups.low.tolist(),
+                makers.price[last].tolist(),
+                ticks.ask[first].tolist(),
+                groups.ask_high.tolist(),
+                groups.ask_low.tolist(),
+                ticks.ask[last].tolist(),
+                groups.volume.tolist(),
+                real.tolist(),
+                groups.spread.tolist(),
+                groups.count.tolist(),
+                *identities,
+                map(hashes.__getitem__, codes),
+                offsets[makers.position[first]].tolist(),
+                offsets[makers.position[last]].tolist(),
+            ),
+            strict=True,
+        )
+
+    def _close(self, series: Series, bar: OpenBar, position: int) -> None:
+        self.work.close(series, self.timeframe, bar, position)
+        self.work.touch(series.symbol, position)
+
+
+def _joined(bar: OpenBar, more: OpenBar) -> OpenBar:
+    """``bar`` with the later ticks of ``more``, whose real volume already holds both."""
+    more.open, more.ask_open, more.first = bar.open, bar.ask_open, bar.first
+    more.high, more.low = max(bar.high, more.high), min(bar.low, more.low)
+    more.ask_high, more.ask_low = max(bar.ask_high, more.ask_high), min(bar.ask_low, more.ask_low)
+    more.tick_volume += bar.tick_volume
+    more.spread = min(bar.spread, more.spread)
+    more.tick_count += bar.tick_count
+    more.rules, more.first_offset = bar.rules, bar.first_offset
+    return more
+
+
+def _real_volume(groups: _Groups, makers: _Makers, open_before: dict[int, OpenBar]) -> Floats:
+    """Each bar's volume, added tick by tick in order: sums of floats depend on it."""
+    total = np.zeros(len(groups.code))
+    for at, bar in open_before.items():
+        total[at] = bar.real_volume
+    if makers.trades:
+        sizes = np.append(groups.first[1:], len(makers.code)) - groups.first
+        np.add.at(total, np.repeat(np.arange(len(sizes)), sizes), makers.volume)
+    return total
+
+
+def _changes(code: Ints, ts_open: Ints) -> Ints:
+    """Where a new bar begins."""
+    starts: Ints = np.flatnonzero(np.append(True, (code[1:] != code[:-1]) | (ts_open[1:] != ts_open[:-1])))
+    return starts

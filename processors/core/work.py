@@ -1,0 +1,110 @@
+"""One batch in progress: copies of the series it touches, and what it has given so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from processors.core.series import OpenBar, Series
+from processors.core.state import State
+from processors.core.types import ClosedBar, Outcome, Rules
+from schemas.errors import ArbitrexError
+from schemas.records import Control, EventKind, FeedEvent, LiveBars, SymbolSpec
+
+Mark = tuple[int, str, int]
+"""A watermark: position in the batch, shard, time."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What both ways of working, plain and columnar, write to; positions are the records' in the batch."""
+
+    state: State
+    rules: Rules
+    offsets: Sequence[int]
+    series: dict[str, Series] = field(init=False)
+    clean: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, int]] = field(default_factory=list)
+    repeats: int = 0
+    dead: list[tuple[int, ArbitrexError]] = field(default_factory=list)
+    closed: list[tuple[tuple[int, str, int], ClosedBar]] = field(default_factory=list)
+    specs: list[tuple[int, SymbolSpec]] = field(default_factory=list)
+    events: list[tuple[int, FeedEvent]] = field(default_factory=list)
+    changed: dict[str, int] = field(default_factory=dict)
+    _own: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.series = dict(self.state.series)
+
+    def own(self, symbol: str, feed: str) -> Series:
+        """The symbol's series to change; new if there is none."""
+        if symbol not in self._own:
+            known = self.series.get(symbol) or Series(symbol, feed)
+            self.series[symbol] = known.copy(self.rules)
+            self._own.add(symbol)
+        return self.series[symbol]
+
+    def touch(self, symbol: str, position: int) -> None:
+        """The record at ``position`` changed the symbol's state."""
+        self.changed[symbol] = max(position, self.changed.get(symbol, position))
+
+    def close(self, series: Series, timeframe: str, bar: OpenBar, position: int) -> None:
+        """The record at ``position`` closes the bar: publish it, unless it began before coverage."""
+        if series.complete(timeframe, bar.ts_open):
+            self.closed.append(
+                (
+                    (position, series.symbol, self.rules.timeframes.index(timeframe)),
+                    ClosedBar(
+                        series.record(timeframe, bar), bar.first_offset, bar.last_offset, int(self.offsets[position])
+                    ),
+                )
+            )
+
+    def event(self, position: int, kind: EventKind, control: Control, symbol: str, text: str) -> None:
+        """Note what a control said of a series."""
+        self.events.append(
+            (
+                position,
+                FeedEvent(
+                    time=control.time,
+                    kind=kind,
+                    feed=control.feed,
+                    shard=control.shard,
+                    symbol=symbol,
+                    from_=control.from_,
+                    to=control.to,
+                    text=text,
+                ),
+            )
+        )
+
+    def finish(self, marks: Sequence[Mark]) -> tuple[Outcome, State]:
+        """All of it in order, and the state after it."""
+        for symbol in self.changed:
+            self.series[symbol].forget()
+        watermarks = dict(self.state.watermarks)
+        for _, shard, time in marks:
+            watermarks[shard] = max(time, watermarks.get(shard, time))
+        rejected = np.array(sorted(self.rejected), np.int64).reshape(-1, 2)
+        outcome = Outcome(
+            clean=np.array(sorted(self.clean), np.int64),
+            rejected=rejected[:, 0],
+            reasons=rejected[:, 1].astype(np.int8),
+            repeats=self.repeats,
+            dead=sorted(self.dead, key=_position),
+            closed=[bar for _, bar in sorted(self.closed, key=_position)],
+            live=[self._live(symbol) for symbol in sorted(self.changed)],
+            specs=sorted(self.specs, key=_position),
+            events=sorted(self.events, key=lambda item: (item[0], item[1].symbol or "")),
+        )
+        return outcome, State(self.series, watermarks)
+
+    def _live(self, symbol: str) -> tuple[LiveBars, int]:
+        return self.series[symbol].live(), int(self.offsets[self.changed[symbol]])
+
+
+def _position(item: tuple[Any, object]) -> Any:
+    return item[0]
