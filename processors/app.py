@@ -7,6 +7,7 @@ partition by a task of its own, so that transactions of different partitions ove
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -41,6 +42,7 @@ class _NoFaustProducer(BootStrategy):
 class ProcessorApp(faust.App):
     """The app of one worker."""
 
+    logger = logging.getLogger("faust.app")
     BootStrategy = _NoFaustProducer
 
 

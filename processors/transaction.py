@@ -106,7 +106,8 @@ class Writer:
             ]
             self._send(topics.BARS, encode(bar), bar.key.encode(), bar.ts_close, headers)
         for live, offset in outcome.live:
-            self._send(topics.BARS_LIVE, encode(live), live.symbol.encode(), live.last_ts, self._position(offset))
+            time = live.last_ts or records[-1].timestamp  # no tick yet
+            self._send(topics.BARS_LIVE, encode(live), live.symbol.encode(), time, self._position(offset))
         for at, spec in outcome.specs:
             headers = self._position(records[at].offset)
             self._send(topics.SYMBOLS, encode(spec), spec.symbol.encode(), records[at].timestamp, headers)

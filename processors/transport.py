@@ -9,6 +9,7 @@ offsets are), which partitions are asked (those with few batches in flight), and
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, Final, Protocol, cast
 
@@ -38,6 +39,7 @@ _IDLE_SECONDS: Final = 0.05
 _SHORT_SECONDS: Final = 0.01
 
 log = logs.logger(__name__)
+_FAUSTS_LOGGER: Final = logging.getLogger("faust.transport")
 
 
 class Owner(Protocol):
@@ -61,6 +63,7 @@ class Owner(Protocol):
 class BatchThread(driver.AIOKafkaConsumerThread):
     """The thread that fetches and sends heartbeats."""
 
+    logger = _FAUSTS_LOGGER
     kafka: KafkaSettings
     epoch = 0
 
@@ -109,6 +112,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 class BatchConsumer(driver.Consumer):
     """Faust's consumer with a whole fetch of a partition as one message."""
 
+    logger = _FAUSTS_LOGGER
     _thread: BatchThread
 
     @property

@@ -1,0 +1,139 @@
+"""The processor as a process, on real brokers."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from infra import kafka as clients
+from infra import topics
+from infra.kafka_log import partition_count
+from infra.settings import ProcessorSettings, Settings
+from infra.worlds import World
+from schemas.codec import Codec
+from tests.processors.oracle import caught_up, check, output
+from tests.processors.stream import Stream
+from tests.support import Child, Out, eventually, produce_all
+
+pytestmark = pytest.mark.kafka
+
+
+def recent_ms() -> int:
+    """Half an hour ago, at a minute's start: what is older would fall to retention."""
+    return (int(time.time()) - 1_800) // 60 * 60_000
+
+
+@pytest.fixture
+def raw(settings: Settings) -> str:
+    return World(settings.world).topic(topics.TICKS_RAW.name)
+
+
+@pytest.fixture
+def stream(settings: Settings, codec: Codec, raw: str) -> Stream:
+    return Stream(codec, recent_ms(), partitions=partition_count(settings.kafka, raw))
+
+
+def aborted(settings: Settings, raw: str, records: Iterator[Out]) -> None:
+    """Leave records in ``raw`` that no read_committed reader sees, and the hole of a transaction's marker."""
+    producer = clients.producer(settings.kafka, transactional_id=f"{settings.world}.foreign")
+    producer.init_transactions(20)
+    partitions = partition_count(settings.kafka, raw)
+    producer.begin_transaction()
+    for record in records:
+        partition = clients.partition_for(record.key, partitions) if record.partition is None else record.partition
+        producer.produce(raw, record.value, record.key, partition, timestamp=record.timestamp)
+    producer.flush(20)
+    producer.abort_transaction(20)
+
+
+def test_a_stream_with_everything_in_it(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
+    produce_all(settings, raw, stream.specs())
+    produce_all(settings, raw, stream.ticks(3_000, rubbish=True))
+    with Child(settings, "processor"):
+        eventually(lambda: caught_up(settings, codec), 60)
+    aborted(settings, raw, Stream(codec, stream.time, partitions=1, seed=99).ticks(50))
+    produce_all(settings, raw, stream.ticks(2_000))
+    with Child(settings, "processor"):
+        produce_all(settings, raw, stream.ticks(500, rubbish=True))
+        produce_all(settings, raw, stream.watermark(stream.time))
+        eventually(lambda: caught_up(settings, codec), 60)
+    expected = check(settings, codec)
+    assert expected.repeats > 50
+    assert sum(map(len, expected.dead.values())) > 50
+    assert len(expected.bars) > 20
+    reasons = {dict(m.headers() or [])["reason"] for m in output(settings, topics.DEAD_LETTERS)}
+    assert reasons == {b"decode", b"unknown_schema"}
+
+
+def test_a_stop_takes_seconds_and_leaves_the_group(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
+    produce_all(settings, raw, stream.specs())
+    for _ in range(2):  # the second finds no member that is waited for
+        start = time.monotonic()
+        with Child(settings, "processor") as child:
+            assert child.ready["partitions"] == partition_count(settings.kafka, raw)
+            ready = time.monotonic() - start
+            start = time.monotonic()
+        assert child.process.returncode == 0
+        assert time.monotonic() - start < 4
+        assert ready < 12
+        del codec
+
+
+def test_too_many_dead_letters_stop_the_worker_for_good(
+    settings: Settings, codec: Codec, raw: str, stream: Stream
+) -> None:
+    few = settings.model_copy(update={"processor": ProcessorSettings(dead_letter_limit=5)})
+    symbol = stream.symbols[0]
+    rubbish = [Out(symbol, b"rubbish", stream.start_ms + n) for n in range(5)]
+    produce_all(settings, raw, stream.specs())
+    produce_all(settings, raw, rubbish)
+    with Child(few, "processor") as child:
+        eventually(lambda: caught_up(settings, codec))
+        produce_all(settings, raw, rubbish[:1])
+        assert child.process.wait(30) == 1
+    assert len(output(settings, topics.DEAD_LETTERS)) == 5
+    with Child(few, "processor") as child:  # started again it remembers
+        assert child.process.wait(30) == 1
+    assert len(output(settings, topics.DEAD_LETTERS)) == 5
+    with Child(settings, "processor"):
+        eventually(lambda: caught_up(settings, codec))
+    assert len(output(settings, topics.DEAD_LETTERS)) == 6
+
+
+def test_records_lost_to_retention(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
+    produce_all(settings, raw, stream.specs())
+    with Child(settings, "processor"):
+        eventually(lambda: caught_up(settings, codec))
+    produce_all(settings, raw, stream.ticks(400))
+    from confluent_kafka import OFFSET_END, TopicPartition
+
+    partitions = partition_count(settings.kafka, raw)
+    gone = [TopicPartition(raw, partition, OFFSET_END) for partition in range(partitions)]
+    try:
+        for future in clients.admin(settings.kafka).delete_records(gone).values():
+            future.result(20)
+    except Exception as error:  # noqa: BLE001
+        pytest.skip(f"this broker does not delete records: {error}")
+    with pytest.raises(AssertionError, match="ended before it was ready"), Child(settings, "processor"):
+        pass
+    (event, *_) = output(settings, topics.FEED_EVENTS)
+    assert codec.decode(event.value() or b"").kind == "coverage"
+    texts = [getattr(codec.decode(m.value() or b""), "text", "") for m in output(settings, topics.FEED_EVENTS)]
+    assert any("gone before they were processed" in text for text in texts)
+    accepting = settings.model_copy(update={"processor": ProcessorSettings(accept_loss=True)})
+    with Child(accepting, "processor"):
+        produce_all(settings, raw, stream.ticks(100))
+        eventually(lambda: caught_up(settings, codec))
+    assert output(settings, topics.TICKS_CLEAN)
+
+
+def test_a_second_worker_stands_by_or_shares(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
+    produce_all(settings, raw, stream.specs())
+    with Child(settings, "processor"):
+        with Child(settings, "processor") as second:
+            assert second.ready["partitions"] <= partition_count(settings.kafka, raw) / 2
+            produce_all(settings, raw, stream.ticks(1_000))
+            eventually(lambda: caught_up(settings, codec))
+        produce_all(settings, raw, stream.ticks(1_000))
+        eventually(lambda: caught_up(settings, codec))
+    check(settings, codec)
