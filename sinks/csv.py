@@ -124,7 +124,7 @@ class CsvSink:
         self._forget()
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """See `Sink.close`; another process may have the folder."""
         self._journal.close()
         self._open = False
 

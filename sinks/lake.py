@@ -57,6 +57,11 @@ class LakeSink:
             if ends:
                 writer.commit(ends)
 
+    def close(self) -> None:
+        """See `Sink.close`."""
+        for writer in self._by_topic.values():
+            writer.close()
+
 
 class _TableWriter:
     """One table's only handle in this runner."""
@@ -111,6 +116,11 @@ class _TableWriter:
                 self._after_commit(handle)
         self._known |= ends
         self._discard()
+
+    def close(self) -> None:
+        """Let the handle go."""
+        self._discard()
+        self._handle = None
 
     def _append(self, handle: DeltaTable, properties: CommitProperties) -> None:
         if self._files:

@@ -142,7 +142,7 @@ class Runner:
         )
 
     def _commit(self, stopping: threading.Event) -> None:
-        """Have the sink commit the buffer; while its store is away, try again for as long as the partitions are ours."""
+        """Have the sink commit the buffer; while its store is away, try again as long as the partitions are ours."""
         buffer, self._buffer = self._buffer, Buffer()
         if not buffer.offsets:
             return

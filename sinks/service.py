@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Final
 
 from infra import provision
@@ -38,10 +39,11 @@ def run(settings: Settings, process: Process, name: str) -> None:
     if name not in SINKS:
         raise UsageError(f"no sink {name!r}; there are {', '.join(SINKS)}")
     sink, limits, place = SINKS[name](settings)
-    sink.positions(())
-    provision.wait_until_there(settings, process.stopping)
-    if process.stopping.is_set():
-        return
-    codec = connect(settings, process.stopping)
-    runner = Runner(sink, limits, settings.kafka, World(settings.world), codec)
-    runner.run(process.stopping, lambda: process.ready(place=place))
+    with closing(sink):
+        sink.positions(())
+        provision.wait_until_there(settings, process.stopping)
+        if process.stopping.is_set():
+            return
+        codec = connect(settings, process.stopping)
+        runner = Runner(sink, limits, settings.kafka, World(settings.world), codec)
+        runner.run(process.stopping, lambda: process.ready(place=place))

@@ -1,4 +1,4 @@
-"""What a sink is: one class with three methods.
+"""What a sink is: one class with three methods, and `close`.
 
 The runner (`sinks.runner`) owns the consumer, the buffer and the rotation; a sink owns its store and the record of
 how far the store is. It passes the conformance suite in ``tests/sinks/conformance.py``.
@@ -58,3 +58,6 @@ class Sink(Protocol):
         runner writes and commits the same again, and what had landed must not land twice. Raises FencedError when the
         record of one of the sources is not what it was at `positions` or the last commit: another runner has it.
         """
+
+    def close(self) -> None:
+        """Let the store go, without a commit; harmless when repeated."""

@@ -38,7 +38,7 @@ def starts(
             offset = low
         elif offset > high:
             raise BrokerError(
-                f"{name} ends at offset {high}, but the sink {sink} has read up to {offset}: the topic was created anew "
+                f"{name} ends at offset {high}, but the sink {sink} has read up to {offset}: the topic was made anew "
                 "or the broker lost records. Go on in a new world, or drop this one with: arbitrex world drop"
             )
         elif offset < low:
