@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 _DAY_MS: Final = 86_400_000
@@ -17,7 +17,6 @@ class Topic:
     """Names of the records it holds; none: raw bytes."""
     retention_ms: int | None = None
     """None: compacted, kept for good."""
-    config: dict[str, str] = field(default_factory=dict)
 
     @property
     def compacted(self) -> bool:
