@@ -96,7 +96,7 @@ def desired_config(topic: Topic, *, replication: int, historical: bool, embedded
         if embedded and world == "main" and topic in _EMBEDDED_SHORT:
             retention = _EMBEDDED_TICKS_MS
         config |= {"cleanup.policy": "delete", "retention.ms": str(retention)}
-    return config | topic.config
+    return config
 
 
 def plan(settings: Settings, *, historical: bool | None = None) -> list[Change]:
