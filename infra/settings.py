@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SourceError
 
+from infra import settings_check as check
 from infra.paths import encoded
+from schemas.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 WorldName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
@@ -184,5 +188,24 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: object) -> Settings:
-    """The settings of this process. Raises SettingsError naming the setting, its value and the remedy."""
-    return Settings(**overrides)  # type: ignore[arg-type]
+    """The settings of this process.
+
+    Raises SettingsError with one line for each setting that is wrong, naming it, its value and the remedy.
+    """
+    file = Settings.model_config.get("env_file")
+    found = check.given(os.environ, Path(str(file)) if file else None)
+    known = check.known_names(Settings)
+    problems = list(check.problems_of_text(found, known))
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        told = {line.split("=")[0].split(":")[0] for line in problems}
+        values = check.problems_of_values(error, found, known, overrides)
+        problems += [line for line in values if line.split("=")[0] not in told]
+    except SourceError as error:  # a value that should be JSON and is not
+        problems = problems or [f"{error}: it must be JSON"]
+    else:
+        problems += check.problems_of_meaning(settings)
+        if not problems:
+            return settings
+    raise SettingsError("\n".join(problems))
