@@ -35,6 +35,8 @@ def configure(settings: LogSettings, component: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.level.upper(), force=True)
+    for chatty in ("httpx", "httpx2", "httpcore"):  # a line for every request to the registry
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
