@@ -138,6 +138,6 @@ def _read(
         which, pl.col("date").is_between(start.date(), end.date()), pl.col(table.time).is_between(start, end)
     )
     try:
-        return rows.with_columns(table.integers()).select(table.read_schema).collect()
+        return rows.with_columns(table.integers()).select(*table.read_schema).collect()
     except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
         raise StoreError(f"the lake table {handle.table_uri} cannot be read: {error}") from error
