@@ -120,7 +120,7 @@ class _Part:
     def decode(self, places: Sequence[int], messages: Sequence[bytes]) -> list[pl.DataFrame]:
         """Frames in order; culprits go to `bad`."""
         count = len(messages)
-        if count < SMALL or self._plan is None:
+        if count <= SMALL or self._plan is None:
             return [self._one_by_one(places, messages)]
         frame = _native(messages, self._plan)
         if frame is not None:

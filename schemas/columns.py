@@ -83,7 +83,7 @@ class Plan:
 @cache
 def dtypes(name: str) -> dict[str, pl.DataType]:
     """The columns of record ``name`` and their types, in the schema's order."""
-    return {field["name"]: _dtype(field["type"]) for field in parsed(name)["fields"]}
+    return _field_dtypes(parsed(name), {})
 
 
 def plan(writer: Schema, reader: Schema) -> Plan | None:
@@ -115,7 +115,7 @@ def plan(writer: Schema, reader: Schema) -> Plan | None:
     return Plan(
         tuple(columns.values()),
         defaults,
-        {field["name"]: _dtype(field["type"]) for field in reader["fields"]},
+        _field_dtypes(reader, {}),
         _header(list(columns.values())),
     )
 
@@ -184,17 +184,22 @@ def _unwrap(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _dtype(kind: Any) -> pl.DataType:
+def _field_dtypes(record: Schema, named: dict[str, pl.DataType]) -> dict[str, pl.DataType]:
+    return {field["name"]: _dtype(field["type"], named) for field in record["fields"]}
+
+
+def _dtype(kind: Any, named: dict[str, pl.DataType]) -> pl.DataType:
+    """The column type of an Avro type; ``named`` holds those that were defined before and are referred to by name."""
     kind, _ = _unwrap(kind)
     if isinstance(kind, str):
-        return _PRIMITIVES[kind]
+        return named[kind] if kind in named else _PRIMITIVES[kind]
     if kind["type"] == "enum":
-        return pl.String()
+        return named.setdefault(kind["name"], pl.String())
     if kind["type"] == "array":
-        return pl.List(_dtype(kind["items"]))
+        return pl.List(_dtype(kind["items"], named))
     if kind["type"] == "record":
-        return pl.Struct({field["name"]: _dtype(field["type"]) for field in kind["fields"]})
-    return _dtype(kind["type"])
+        return named.setdefault(kind["name"], pl.Struct(_field_dtypes(kind, named)))
+    return _dtype(kind["type"], named)
 
 
 def _narrowed(numbers: pl.Series) -> pl.Series | None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,17 +24,25 @@ _POM: Final = Path(__file__).with_name("pom.xml")
 
 def java(oldest: int) -> str:
     """The path of a Java of version ``oldest`` or newer. Raises ComponentError saying how to get one."""
+    seen = []
+    for found in _javas():
+        output = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
+        version = re.search(r'version "(?:1\.)?(\d+)', output.stderr)
+        if version and int(version[1]) >= oldest:
+            return found
+        seen.append(f"{found} is {version[0] if version else output.stderr.strip()}")
     home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=str(Path(home) / "bin")) if home else shutil.which("java")
-    if found is None:
-        where = f"no java in JAVA_HOME={home}" if home else "no java on PATH"
-        raise ComponentError(f"Java {oldest} or newer is needed: {where}; {_remedy(oldest)}")
-    output = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
-    version = re.search(r'version "(?:1\.)?(\d+)', output.stderr)
-    if version is None or int(version[1]) < oldest:
-        text = version[0] if version else output.stderr.strip()
-        raise ComponentError(f"Java {oldest} or newer is needed, {found} is {text}; {_remedy(oldest)}")
-    return found
+    where = f"in JAVA_HOME={home} or on PATH" if home else "on PATH"
+    what = "; ".join(seen) or f"no java {where}"
+    raise ComponentError(f"Java {oldest} or newer is needed: {what}; {_remedy(oldest)}")
+
+
+def _javas() -> Iterator[str]:
+    """Where a Java may be: JAVA_HOME, PATH, and where Linux distributions put those that are on neither."""
+    home = os.environ.get("JAVA_HOME")
+    places = [shutil.which("java", path=str(Path(home) / "bin")) if home else None, shutil.which("java")]
+    others = sorted(str(found) for found in Path("/usr/lib/jvm").glob("*/bin/java"))
+    yield from dict.fromkeys(place for place in (*places, *others) if place)
 
 
 def kafka_classpath() -> str:

@@ -1,0 +1,119 @@
+"""A real schema registry on this machine: Apicurio, by Maven, which speaks Confluent's REST API. For tests and CI."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import platformdirs
+
+from infra.brokers import guard, jars
+from infra.ports import claim, free_port
+from schemas.errors import ComponentError
+
+VERSION: Final = "3.3.3"
+JAVA: Final = 21
+"""The oldest Java that runs it."""
+_ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
+_STARTUP_SECONDS: Final = 90.0
+_MAVEN_SECONDS: Final = 600
+_GRACE_SECONDS: Final = 10.0
+
+
+class Apicurio:
+    """One Apicurio that keeps its schemas in memory, on loopback; port 0 is any free one. A context manager."""
+
+    def __init__(self, home: Path, port: int = 0) -> None:
+        self._folder = home.resolve() / "logs"
+        self._port = claim("ARBITREX_REGISTRY__PORT", port)
+        self.url = f"http://127.0.0.1:{self._port}/apis/ccompat/v7"
+        self.log_file = self._folder / "apicurio.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises ComponentError when Java, Maven or it fails."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options = {"http.host": "127.0.0.1", "http.port": self._port}
+        options |= {"management.host": "127.0.0.1", "management.port": free_port()}
+        command = [
+            *(sys.executable, "-I", guard.__file__, str(self._folder / "apicurio.pid"), str(self.log_file)),
+            *(str(_GRACE_SECONDS), jars.java(JAVA), "-Xmx512m"),
+            *(f"-Dquarkus.{name}={value}" for name, value in options.items()),
+            *("-jar", str(_program() / "quarkus-run.jar")),
+        ]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise ComponentError(f"Apicurio did not start; its log: {self.log_file}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ask it to end; kill it after its grace."""
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(2 * _GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            with urllib.request.urlopen(f"{self.url}/subjects", timeout=2) as response:  # noqa: S310 - loopback
+                return bool(response.status == 200)  # noqa: PLR2004 - OK
+        return False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _program() -> Path:
+    """The unpacked program in the user's cache, fetched if this version never was."""
+    folder = platformdirs.user_cache_path("arbitrex", appauthor=False) / f"apicurio-{VERSION}"
+    if folder.is_dir():
+        return folder
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ComponentError("Apicurio is fetched by Maven: install it (apt install maven, brew install maven)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        command = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={work}"]
+        try:
+            output = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, check=False, timeout=_MAVEN_SECONDS, cwd=work
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ComponentError(f"Maven did not fetch Apicurio within {_MAVEN_SECONDS} s") from error
+        archives = list(Path(work).glob("*.tar.gz"))
+        if output.returncode != 0 or not archives:
+            last = [line for line in (output.stdout + output.stderr).splitlines() if "ERROR" in line]
+            raise ComponentError(f"Maven could not fetch Apicurio: {last[0] if last else output.stderr.strip()}")
+        unpacked = Path(work) / "apicurio"
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(unpacked, filter="data")
+        try:
+            unpacked.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    return folder
