@@ -87,17 +87,17 @@ class Up:
             self._say("topics     are shorter than what was read from them: the broker was killed and lost records")
             for line in [*lines, *continuity.start_fresh(settings), "a fresh world starts"]:
                 self._say(f"topics     {line}")
-        simulated_past = settings.simulator.start is not None
-        changes = provision.apply(settings, historical=True if simulated_past else None)
+        live = settings.simulator.start is None and settings.producer.source != "none"
+        historical = True if settings.world != "main" and not live else None
+        changes = provision.apply(settings, historical=historical)
         made = f", {len(changes)} created or changed" if changes else ""
         self._say(
             f"{'topics':<10} ready in {time.monotonic() - began:4.1f} s  world {settings.world} "
             f"({provision.partitions(settings)} partitions{made})"
         )
-        if settings.world != "main" and not simulated_past and provision.is_historical(settings):
-            producer = next(child for child in children if child.name == PRODUCER_CHILD)
-            producer.state = State.OFF
-            self._say(f"{'producer':<10} off: world {settings.world} holds history, into which no live ticks belong")
+        if why := _without_producer(settings):
+            next(child for child in children if child.name == PRODUCER_CHILD).state = State.OFF
+            self._say(f"{'producer':<10} off: {why}")
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -106,6 +106,15 @@ class Up:
             "seconds": round(time.monotonic() - self._began, 1),
             "components": self._stack.snapshot() if self._stack is not None else [],
         }
+
+
+def _without_producer(settings: Settings) -> str | None:
+    """Why this world gets no producer; None when it does."""
+    if settings.producer.source == "none":
+        return "ARBITREX_PRODUCER__SOURCE=none"
+    if settings.world != "main" and settings.simulator.start is None and provision.is_historical(settings):
+        return f"world {settings.world} holds history, into which no live ticks belong"
+    return None
 
 
 def _run(assembly: Assembly, control: Control) -> Run:

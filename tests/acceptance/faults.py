@@ -61,4 +61,4 @@ class Killer:
     def _children(self) -> dict[str, int]:
         """Pids of the children that are ready, by name."""
         found = stack.status(self._env)
-        return {child["name"]: child["pid"] for child in found.get("components", ()) if child["ready"]}
+        return {child["component"]: child["pid"] for child in found.get("components", ()) if child["ready"]}

@@ -23,6 +23,7 @@ def environment(home: Path, world: str, **more: str) -> dict[str, str]:
     return kept | {
         "ARBITREX_HOME": str(home),
         "ARBITREX_WORLD": world,
+        "ARBITREX_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:0",
         "ARBITREX_GATEWAY__PORT": "0",
         "ARBITREX_REGISTRY__PORT": "0",
         "ARBITREX_LOG__FORMAT": "json",
@@ -71,10 +72,11 @@ def settings_of(env: Mapping[str, str], stack: Mapping[str, Any]) -> Settings:
         world=env["ARBITREX_WORLD"],
         home=Path(env["ARBITREX_HOME"]),
         kafka=KafkaSettings(bootstrap_servers=stack["bootstrap_servers"], embedded=stack.get("broker") == "embedded"),
-        registry=RegistrySettings(url=stack["registry_url"]),
+        registry=RegistrySettings(url=stack["registry"]),
     )
 
 
 def _ready(process: subprocess.Popen[bytes], env: Mapping[str, str], log: Path) -> bool:
     assert process.poll() is None, f"arbitrex up ended:\n{log.read_text('utf-8', 'replace')[-4000:]}"
-    return bool(status(env).get("ready"))
+    components = status(env).get("components", [])
+    return bool(components) and all(each["ready"] or each["state"] == "off" for each in components)
