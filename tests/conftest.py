@@ -29,6 +29,7 @@ from infra.settings import (
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import ComponentError
+from schemas.registry import Registry
 from tests.support import Child
 
 BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", "embedded,real").split(",")
@@ -119,11 +120,15 @@ def world(settings: Settings) -> World:
 
 
 @pytest.fixture
-def codec(settings: Settings) -> Codec:
+def codec(settings: Settings) -> Iterator[Codec]:
     """A codec whose schemas are registered."""
     from infra.registry.client import connect
 
-    return connect(settings)
+    codec = connect(settings)
+    yield codec
+    registry = codec._store
+    assert isinstance(registry, Registry)
+    registry.close()
 
 
 @pytest.fixture

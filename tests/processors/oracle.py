@@ -45,7 +45,7 @@ def output(settings: Settings, topic: Topic, **overrides: Any) -> list[Message]:
 
 def caught_up(settings: Settings, codec: Codec) -> bool:
     """Whether every record of ``ticks.raw`` is covered by a committed transaction."""
-    wanted = {m.partition(): (m.offset() or 0) + 1 for m in output(settings, topics.TICKS_RAW)}
+    wanted = {m.partition() or 0: (m.offset() or 0) + 1 for m in output(settings, topics.TICKS_RAW)}
     stands = _progress(settings, codec)
     return all(stands.get(partition, 0) >= offset for partition, offset in wanted.items())
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from infra import kafka as clients
 from infra import topics
@@ -105,19 +106,15 @@ def test_records_lost_to_retention(settings: Settings, codec: Codec, raw: str, s
     with Child(settings, "processor"):
         eventually(lambda: caught_up(settings, codec))
     produce_all(settings, raw, stream.ticks(400))
-    from confluent_kafka import OFFSET_END, TopicPartition
-
     partitions = partition_count(settings.kafka, raw)
     gone = [TopicPartition(raw, partition, OFFSET_END) for partition in range(partitions)]
     try:
         for future in clients.admin(settings.kafka).delete_records(gone).values():
             future.result(20)
-    except Exception as error:  # noqa: BLE001
+    except KafkaException as error:
         pytest.skip(f"this broker does not delete records: {error}")
     with pytest.raises(AssertionError, match="ended before it was ready"), Child(settings, "processor"):
         pass
-    (event, *_) = output(settings, topics.FEED_EVENTS)
-    assert codec.decode(event.value() or b"").kind == "coverage"
     texts = [getattr(codec.decode(m.value() or b""), "text", "") for m in output(settings, topics.FEED_EVENTS)]
     assert any("gone before they were processed" in text for text in texts)
     accepting = settings.model_copy(update={"processor": ProcessorSettings(accept_loss=True)})

@@ -1,0 +1,102 @@
+"""One transaction holds everything, and only its owner's."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from infra import kafka as clients
+from infra import topics
+from infra.settings import Settings
+from infra.worlds import World
+from processors.core.types import Outcome, Reason
+from processors.transaction import LARGEST_DEAD_LETTER, Writer, dead_reason
+from schemas.codec import Codec
+from schemas.errors import ArbitrexError, BrokerError, DecodeError, FencedError, ProcessingError, UnknownSchemaError
+from schemas.records import Progress
+from tests.processors.oracle import output
+from tests.processors.test_service import recent_ms
+
+pytestmark = pytest.mark.kafka
+
+PARTITION = 2
+
+
+def writer(settings: Settings, codec: Codec) -> Writer:
+    world = World(settings.world)
+    producer = clients.producer(settings.kafka, transactional_id=world.transactional_id(PARTITION))
+    producer.init_transactions(20)
+    return Writer(world, codec, producer, PARTITION)
+
+
+def outcome(clean: list[int], rejected: list[int], dead: list[tuple[int, ArbitrexError]] | None = None) -> Outcome:
+    return Outcome(
+        np.array(clean, np.int64),
+        np.array(rejected, np.int64),
+        np.full(len(rejected), Reason.CROSSED, np.int8),
+        0,
+        dead=dead or [],
+    )
+
+
+def records(count: int, start: int) -> list[SimpleNamespace]:
+    time = recent_ms()
+    return [
+        SimpleNamespace(key=b"EURUSD", value=b"%d" % n, offset=n, timestamp=time + n)
+        for n in range(start, start + count)
+    ]
+
+
+def test_a_zombie_is_fenced_and_leaves_no_trace(settings: Settings, codec: Codec) -> None:
+    old = writer(settings, codec)
+    old.commit(records(3, 0), outcome([0, 1], [2]), Progress(next_offset=3))
+    new = writer(settings, codec)
+    with pytest.raises(FencedError, match="another worker"):
+        old.commit(records(3, 3), outcome([0, 1, 2], []), Progress(next_offset=6))
+    new.commit(records(3, 3), outcome([0, 2], [1]), Progress(next_offset=6))
+    with pytest.raises(BrokerError):  # and nothing helps it any more
+        old.commit(records(3, 6), outcome([0, 1, 2], []), Progress(next_offset=9))
+    assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0", b"1", b"3", b"5"]
+    assert [m.value() for m in output(settings, topics.TICKS_REJECTED)] == [b"2", b"4"]
+    assert {m.partition() for m in output(settings, topics.TICKS_CLEAN)} == {PARTITION}
+    assert [codec.decode(m.value() or b"") for m in output(settings, topics.PROGRESS)][-1] == Progress(next_offset=6)
+
+
+def test_what_a_zombie_left_open_is_aborted_by_the_next_owner(settings: Settings, codec: Codec) -> None:
+    name = World(settings.world).topic(topics.TICKS_CLEAN.name)
+    producer = clients.producer(settings.kafka, transactional_id=World(settings.world).transactional_id(PARTITION))
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(name, b"half", b"EURUSD", PARTITION, timestamp=recent_ms())
+    producer.flush(20)
+    new = writer(settings, codec)
+    new.commit(records(1, 0), outcome([0], []), Progress(next_offset=1))
+    assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0"]
+
+
+def test_dead_letters_keep_bytes_and_say_where_from(settings: Settings, codec: Codec) -> None:
+    time = recent_ms()
+    batch = [
+        SimpleNamespace(key=None, value=None, offset=7, timestamp=time),
+        SimpleNamespace(key=b"k", value=b"x" * (LARGEST_DEAD_LETTER + 1), offset=9, timestamp=-1),
+    ]
+    dead: list[tuple[int, ArbitrexError]] = [(0, DecodeError("no value")), (1, UnknownSchemaError("no such id"))]
+    writer(settings, codec).commit(batch, outcome([], [], dead), Progress(next_offset=10))
+    first, second = output(settings, topics.DEAD_LETTERS)
+    source = World(settings.world).topic("ticks.raw").encode()
+    assert (first.key(), first.value(), first.timestamp()[1]) == (None, None, time)
+    assert first.headers() == [
+        ("topic", source),
+        ("partition", b"2"),
+        ("offset", b"7"),
+        ("reason", b"decode"),
+        ("error", b"no value"),
+    ]
+    assert len(second.value() or b"") == LARGEST_DEAD_LETTER
+    assert dict(second.headers() or [])["truncated_from"] == b"%d" % (LARGEST_DEAD_LETTER + 1)
+    assert dict(second.headers() or [])["reason"] == b"unknown_schema"
+
+
+def test_reasons_are_labels() -> None:
+    assert dead_reason(ProcessingError("x")) == "processing"
+    assert dead_reason(UnknownSchemaError("x")) == "unknown_schema"
