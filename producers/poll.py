@@ -155,8 +155,8 @@ class Poller:
         return utc(server_ms, self._zone)
 
 
-def columns(fresh: Ticks, before: Cursor, zone: ServerZone, received_us: int) -> TickColumns:
-    """Ticks as they are published, following what ``before`` covers."""
+def columns(fresh: Ticks, before: Cursor, zone: ServerZone, received_us: int | None = None) -> TickColumns:
+    """Ticks as they are published, following what ``before`` covers; received when they happened unless said."""
     server = fresh["time_msc"].astype(np.int64)
     first = before.taken if len(server) and int(server[0]) == before.last_msc else 0
     ts_event = zone.to_utc(server)
@@ -169,5 +169,5 @@ def columns(fresh: Ticks, before: Cursor, zone: ServerZone, received_us: int) ->
         volume=fresh["volume_real"].astype(np.float64),
         flags=(fresh["flags"] & FLAGS_KNOWN).astype(np.int64),
         server_time=server,
-        ts_recv=np.full(len(fresh), received_us, np.int64),
+        ts_recv=ts_event * 1_000 if received_us is None else np.full(len(fresh), received_us, np.int64),
     )

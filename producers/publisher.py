@@ -39,7 +39,7 @@ class Publisher:
         self._codec, self._stopping = codec, stopping
         self.feed, self.shard = feed, shard
         self._topics = {
-            topic: (name := world.topic(topic.name), partition_count(settings.kafka, name))
+            topic.name: (name := world.topic(topic.name), partition_count(settings.kafka, name))
             for topic in (TICKS_RAW, CURSORS, FEED_EVENTS)
         }
         self._failure: str | None = None
@@ -55,7 +55,7 @@ class Publisher:
 
     def ticks(self, symbol: str, ticks: TickColumns) -> None:
         """Queue ticks of one series, in order, on ``ticks.raw``."""
-        topic, partitions = self._topics[TICKS_RAW]
+        topic, partitions = self._topics[TICKS_RAW.name]
         header = self._codec.headers["Tick"]
         for start in range(0, len(ticks), _CHUNK):
             chunk = ticks.rows(slice(start, start + _CHUNK))
@@ -72,28 +72,28 @@ class Publisher:
         """Queue a control of one series, after the ticks that were queued before."""
         if control.symbol is None:
             raise ValueError("a control of a whole shard goes to the partitions of its series: use watermark()")
-        topic, partitions = self._topics[TICKS_RAW]
+        topic, partitions = self._topics[TICKS_RAW.name]
         partition = partition_for(control.symbol, partitions)
         self._send(topic, control.symbol.encode(), partition, [(self._codec.encode(control), control.time)])
 
     def watermark(self, control: Control, symbols: Iterable[str]) -> None:
         """Queue a control of the shard in every partition that holds one of ``symbols``."""
-        topic, partitions = self._topics[TICKS_RAW]
+        topic, partitions = self._topics[TICKS_RAW.name]
         value = self._codec.encode(control)
-        key = f"@{self.feed}/{self.shard}".encode()
+        key = f"@{control.feed}/{control.shard}".encode()
         for partition in sorted({partition_for(symbol, partitions) for symbol in symbols}):
             self._send(topic, key, partition, [(value, control.time)])
 
     def cursor(self, cursor: Cursor, time: int) -> None:
         """Queue a cursor; what it covers must be acknowledged (`flush`). ``time`` is its record's, UTC ms."""
-        topic, partitions = self._topics[CURSORS]
+        topic, partitions = self._topics[CURSORS.name]
         key = f"{cursor.feed}/{cursor.symbol}".encode()
         self._send(topic, key, partition_for(cursor.symbol, partitions), [(self._codec.encode(cursor), time)])
 
     def event(self, event: FeedEvent) -> None:
         """Queue a line for the feed's ledger."""
-        topic, partitions = self._topics[FEED_EVENTS]
-        key = event.symbol or f"@{self.feed}/{self.shard}"
+        topic, partitions = self._topics[FEED_EVENTS.name]
+        key = event.symbol or f"@{event.feed}/{event.shard}"
         self._send(topic, key.encode(), partition_for(key, partitions), [(self._codec.encode(event), event.time)])
 
     def flush(self, timeout: float) -> bool:

@@ -41,7 +41,8 @@ class Standing:
 
 def restore(settings: Settings, codec: Codec, zone: ServerZone, *, feed: str, shard: str) -> Standing:
     """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
-    standing = Standing(_cursors(settings, codec, feed))
+    kept = read_cursors(settings, codec)
+    standing = Standing({symbol: from_record(record) for (of, symbol), record in kept.items() if of == feed})
     starts = _tail(settings, standing.cursors, zone)
     for messages in read_to_end(settings.kafka, starts):
         decoded = decode_batch([message.value() for message in messages], codec)
@@ -52,16 +53,17 @@ def restore(settings: Settings, codec: Codec, zone: ServerZone, *, feed: str, sh
     return standing
 
 
-def _cursors(settings: Settings, codec: Codec, feed: str) -> dict[str, Cursor]:
+def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], records.Cursor]:
+    """Every series' cursor in the settings' world, by feed and symbol."""
     topic = World(settings.world).topic(CURSORS.name)
     starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
-    found: dict[str, Cursor] = {}
+    found: dict[tuple[str, str], records.Cursor] = {}
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:
             value = message.value()
             record = codec.decode(value) if value is not None else None
-            if isinstance(record, records.Cursor) and record.feed == feed:
-                found[record.symbol] = from_record(record)
+            if isinstance(record, records.Cursor):
+                found[record.feed, record.symbol] = record
     return found
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from infra import logs
+from infra import logs, provision
 from infra.process import Process
-from infra.provision import wait_until_there
 from infra.registry.client import connect as connect_registry
 from infra.settings import Settings
 from producers import sources
@@ -29,9 +28,11 @@ def run(settings: Settings, process: Process) -> None:
         process.stopping.wait()
         return
     sources.check(settings)
-    wait_until_there(settings, process.stopping)
+    provision.wait_until_there(settings, process.stopping)
     if process.stopping.is_set():
         return
+    if producer.source == "simulated" and settings.simulator.start is not None:
+        provision.apply(settings, historical=True)  # or retention would take the past as fast as it is published
     codec = connect_registry(settings, process.stopping)
     zone = sources.zone(settings)
     standing = restore(settings, codec, zone, feed=producer.feed, shard=producer.shard)

@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from infra import kafka_log
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings, Settings, SimulatorSettings
 from infra.worlds import World
@@ -26,6 +27,10 @@ def with_source(settings: Settings, **simulator: object) -> Settings:
             "simulator": SimulatorSettings(**simulator),  # type: ignore[arg-type]
         }
     )
+
+
+def count(settings: Settings) -> int:
+    return sum(kafka_log.ends(settings.kafka, World(settings.world).topic("ticks.raw")).values())
 
 
 def published(
@@ -74,13 +79,13 @@ def check_complete(settings: Settings, ticks: dict[str, list[Tick]], controls: l
 def test_what_was_published_is_the_market_after_kills(settings: Settings, world: World, codec: Codec) -> None:
     settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=600)
     for _ in range(4):
-        before = len(read_all(settings, world.topic("ticks.raw")))
+        before = count(settings)
         with Child(settings, "producer") as child:
-            eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > before + 5_000)  # noqa: B023
+            eventually(lambda: count(settings) > before + 5_000)  # noqa: B023
             child.kill()
     with Child(settings, "producer"):
-        before = len(read_all(settings, world.topic("ticks.raw")))
-        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > before + 2_000)
+        before = count(settings)
+        eventually(lambda: count(settings) > before + 2_000)
     ticks, controls = published(settings, world, codec)
     assert set(ticks) == set(SYMBOLS)
     check_complete(settings, ticks, controls)
@@ -95,7 +100,7 @@ def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
 ) -> None:
     settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=2_000)
     with Child(settings, "producer"):
-        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > 10_000)
+        eventually(lambda: count(settings) > 10_000)
     highest: dict[tuple[int, str], int] = {}
     reached: dict[int, int] = {}
     marks: dict[int, set[int]] = defaultdict(set)
@@ -117,7 +122,7 @@ def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
 def test_a_first_start_begins_two_hours_back_and_goes_on(settings: Settings, world: World, codec: Codec) -> None:
     settings = with_source(settings)
     with Child(settings, "producer"):
-        eventually(lambda: len(read_all(settings, world.topic("ticks.raw"))) > 20_000)
+        eventually(lambda: count(settings) > 20_000)
     zone = ServerZone.parse(settings.simulator.zone)
     standing = restore(settings, codec, zone, feed="sim", shard="a")
     first, _ = published(settings, world, codec)

@@ -1,0 +1,130 @@
+"""An import from paths to a finished world: what is there already, what is to be published, who owns what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from threading import Event
+from typing import Final
+
+from confluent_kafka import TopicPartition
+
+from infra.kafka_log import partition_count, read_to_end
+from infra.market.calendar import Calendar, default_calendar
+from infra.market.zones import ServerZone
+from infra.settings import Settings
+from infra.topics import FEED_EVENTS
+from infra.worlds import World
+from producers.cursor import Cursor
+from producers.files import lean
+from producers.files.lean import TickFile
+from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
+from producers.publisher import Publisher
+from producers.restore import read_cursors, restore
+from schemas.codec import Codec
+from schemas.errors import UsageError
+from schemas.records import CrossedPolicy, EventKind, FeedEvent, SymbolSpec
+
+_LEAST_DIGITS: Final = {"JPY": 3, "XAU": 2, "XAG": 3, "BTC": 2}
+_USUAL_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How the files are to be understood."""
+
+    feed: str
+    zone: ServerZone
+    calendar: Calendar | None = None
+    """None: the usual one of each symbol."""
+    crossed: CrossedPolicy = CrossedPolicy.REJECT
+    digits: int | None = None
+    """None: as many as the first day's prices show, and no fewer than usual for the symbol."""
+    speed: float | None = None
+
+
+def publish(
+    settings: Settings, codec: Codec, files: Sequence[TickFile], terms: Terms, *, watcher: Watcher, stopping: Event
+) -> Summary:
+    """Publish ``files`` into the settings' world, whose topics are there.
+
+    Raises UsageError when the world holds something that they do not go with, SourceError for a file that cannot be
+    read, BrokerError when Kafka refuses.
+    """
+    by_symbol = {symbol: list(group) for symbol, group in groupby(files, key=lambda file: file.symbol)}
+    _refuse_foreign(settings, codec, by_symbol, terms.feed)
+    standing = restore(settings, codec, terms.zone, feed=terms.feed, shard="")
+    known = _days(settings, codec, terms.feed)
+    series = []
+    for symbol, mine in by_symbol.items():
+        cursor = standing.cursors.get(symbol)
+        if late := misplaced(mine, cursor, known[symbol], terms.zone):
+            raise UsageError(
+                f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "
+                "written backwards; import all days at once, or give another world with --into"
+            )
+        series.append(_series(mine, cursor, terms))
+    publisher = Publisher(settings, codec, stopping, feed=terms.feed, shard="import")
+    try:
+        return Importer(publisher, terms.zone, stopping, watcher, speed=terms.speed).run(series)
+    finally:
+        publisher.close()
+
+
+def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms) -> Series:
+    symbol = files[0].symbol
+    calendar = terms.calendar or default_calendar(symbol)
+    digits = terms.digits if terms.digits is not None else _digits(files[0])
+    return Series(
+        files,
+        cursor if cursor is not None else beginning(files[0]),
+        SymbolSpec(
+            symbol=symbol,
+            feed=terms.feed,
+            shard=shard(symbol),
+            broker_name=files[0].path.parent.name,
+            digits=digits,
+            point=round(10.0**-digits, digits),
+            zone=terms.zone.name,
+            crossed=terms.crossed,
+            calendar=calendar.to_json(),
+        ),
+        calendar,
+    )
+
+
+def _digits(file: TickFile) -> int:
+    ticks = lean.read(file).ticks
+    usual = next((places for part, places in _LEAST_DIGITS.items() if part in file.symbol), _USUAL_DIGITS)
+    return max(usual, lean.digits(ticks["bid"]), lean.digits(ticks["ask"]))
+
+
+def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, object], feed: str) -> None:
+    """A canonical symbol is one feed's. Raises UsageError when another feed has one of these in this world."""
+    for owner, symbol in read_cursors(settings, codec):
+        if symbol in symbols and owner != feed:
+            raise UsageError(
+                f"{symbol} in world {settings.world} is feed {owner}'s: give feed {feed}'s another name "
+                f"(--symbol {symbol}.{feed}) or another world (--into)"
+            )
+
+
+def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]:
+    """The first moments of the days that earlier imports published, by symbol: from the ledger."""
+    topic = World(settings.world).topic(FEED_EVENTS.name)
+    starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
+    days: dict[str, set[int]] = defaultdict(set)
+    for messages in read_to_end(settings.kafka, starts):
+        for message in messages:
+            event = codec.decode(message.value() or b"")
+            if (
+                isinstance(event, FeedEvent)
+                and event.kind == EventKind.CONNECTED
+                and event.feed == feed
+                and event.symbol is not None
+                and event.from_ is not None
+            ):
+                days[event.symbol].add(event.from_)
+    return days
