@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from processors.core import plain
 from processors.core.filter import Columns, reasons_of
-from processors.core.folding import Ends, Table, fold
+from processors.core.folding import Ends, Table, among, fold
 from processors.core.series import Series
 from processors.core.terms import Terms
+from processors.core.types import Reason
 from processors.core.work import Mark, Work
 
 Ints = NDArray[np.int64]
@@ -144,12 +145,10 @@ def _accept(work: Work, table: Table, series: dict[int, Series], by_shard: dict[
         if one.terms:
             by_terms.setdefault(one.terms, []).append(code)
     for terms, codes in by_terms.items():
-        which = np.isin(table.code, codes) if len(by_terms) > 1 else np.ones(len(table.code), np.bool_)
+        which = among(table.code, codes) if len(by_terms) > 1 else slice(None)
         reasons[which] = reasons_of(terms, table.ticks.take(which))
-    passed = reasons == 0
-    work.clean += table.position[passed].tolist()
-    work.rejected += zip(table.position[~passed].tolist(), reasons[~passed].tolist(), strict=True)
-    fold(work, table.take(passed), series, by_shard)
+    work.columns.append((table.position, reasons))
+    fold(work, table.take(reasons == Reason.CLEAN), series, by_shard)
 
 
 def _close_silent(work: Work, by_shard: dict[str, Ends], busy: Collection[str]) -> None:

@@ -104,6 +104,14 @@ class _Groups:
         )
 
 
+def among(code: Ints, codes: Sequence[int]) -> NDArray[np.bool_]:
+    """Which of them are one of ``codes``; all are at least 0."""
+    table = np.zeros(int(max(code.max(initial=0), *codes, 0)) + 1, np.bool_)
+    table[codes] = True
+    found: NDArray[np.bool_] = table[code]
+    return found
+
+
 def fold(work: Work, clean: Table, series: dict[int, Series], by_shard: dict[str, Ends]) -> None:
     """Clean ticks into the bars of ``series`` (by code); close those that have ended."""
     closing = _Closing(clean, series, by_shard)
@@ -129,7 +137,7 @@ class _Closing:
             if one.terms:
                 codes.setdefault(one.terms.shard, []).append(code)
         self._ends = [
-            (by_shard[shard], np.array(items, np.int64))
+            (by_shard[shard], items)
             for shard, items in codes.items()
             if shard in by_shard and len(by_shard[shard].positions)
         ]
@@ -139,7 +147,7 @@ class _Closing:
         at = np.searchsorted(self._keys, (code << _TIME_BITS) + closes)
         found: Ints = np.where(self._code[at] == code, self._position[at], _NEVER)
         for ends, codes in self._ends:
-            of_shard = np.isin(code, codes)
+            of_shard = among(code, codes)
             found[of_shard] = np.minimum(found[of_shard], ends.covering(closes[of_shard]))
         return found
 
@@ -200,7 +208,7 @@ class _Makers:
             return bounds(timeframe, ts, next(iter(self._zones)))
         opens, closes = np.empty_like(ts), np.empty_like(ts)
         for zone, codes in self._zones.items():
-            which = np.isin(code, codes)
+            which = among(code, codes)
             opens[which], closes[which] = bounds(timeframe, ts[which], zone)
         return opens, closes
 
@@ -249,7 +257,7 @@ class _Folding:
     def _bars(self, groups: _Groups, closes: Ints, makers: _Makers, real: Floats) -> Iterator[tuple[int, OpenBar]]:
         """Each group as a bar, with its symbol's code."""
         first, last, ticks = groups.first, groups.last, makers.ticks
-        offsets = np.asarray(self.work.offsets, np.int64)
+        offsets = self.work.offsets
         hashes = {code: one.terms.hash if one.terms else "" for code, one in self.series.items()}
         identities = (
             zip(ticks.ts[which].tolist(), ticks.ordinal[which].tolist(), strict=True) for which in (first, last)

@@ -33,7 +33,7 @@ def step(state: State, batch: Batch, rules: Rules, *, small: int = SMALL) -> tup
     Batches of fewer than ``small`` ticks are worked through one by one, others by column; the result is the same.
     """
     rules = Rules(tuple(sorted(rules.timeframes, key=TIMEFRAMES.index)), rules.future_tolerance_ms)
-    work = Work(state, rules, batch.offsets)
+    work = Work(state, rules, np.asarray(batch.offsets, np.int64))
     work.dead += batch.bad
     controls = _checked_controls(work, batch)
     marks: list[Mark] = [
@@ -70,8 +70,7 @@ def _checked_ticks(work: Work, batch: Batch) -> pl.DataFrame:
     """The ticks whose keys and timestamps are right and whose identity makes sense; the others are dead letters."""
     frame = batch.frame
     where: NDArray[np.int64] = frame["index"].to_numpy()
-    whole = len(where) == len(batch.keys)
-    keys = pl.Series(batch.keys if whole else [batch.keys[at] for at in where], dtype=pl.Binary)
+    keys = pl.Series(batch.keys, dtype=pl.Binary).gather(where)
     times = np.asarray(batch.timestamps, np.int64)[where]
     ts, ordinal = frame["ts_event"].to_numpy(), frame["ordinal"].to_numpy()
     right_key = keys.eq_missing(frame["symbol"].cast(pl.Binary)).to_numpy()

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from processors.core.series import OpenBar, Series
 from processors.core.state import State
-from processors.core.types import ClosedBar, Outcome, Rules
+from processors.core.types import ClosedBar, Outcome, Reason, Rules
 from schemas.errors import ArbitrexError
 from schemas.records import Control, EventKind, FeedEvent, LiveBars, SymbolSpec
 
@@ -24,10 +25,14 @@ class Work:
 
     state: State
     rules: Rules
-    offsets: Sequence[int]
+    offsets: NDArray[np.int64]
+    """Every record's, in the source partition."""
     series: dict[str, Series] = field(init=False)
     clean: list[int] = field(default_factory=list)
     rejected: list[tuple[int, int]] = field(default_factory=list)
+    """With their reasons."""
+    columns: list[tuple[NDArray[np.int64], NDArray[np.int8]]] = field(default_factory=list)
+    """Further ticks by column, with their reasons; 0: clean."""
     repeats: int = 0
     dead: list[tuple[int, ArbitrexError]] = field(default_factory=list)
     closed: list[tuple[tuple[int, str, int], ClosedBar]] = field(default_factory=list)
@@ -88,11 +93,12 @@ class Work:
         watermarks = dict(self.state.watermarks)
         for _, shard, time in marks:
             watermarks[shard] = max(time, watermarks.get(shard, time))
-        rejected = np.array(sorted(self.rejected), np.int64).reshape(-1, 2)
+        ticks, reasons = self._filtered()
+        passed = reasons == Reason.CLEAN
         outcome = Outcome(
-            clean=np.array(sorted(self.clean), np.int64),
-            rejected=rejected[:, 0],
-            reasons=rejected[:, 1].astype(np.int8),
+            clean=ticks[passed],
+            rejected=ticks[~passed],
+            reasons=reasons[~passed],
             repeats=self.repeats,
             dead=sorted(self.dead, key=_position),
             closed=[bar for _, bar in sorted(self.closed, key=_position)],
@@ -101,6 +107,16 @@ class Work:
             events=sorted(self.events, key=lambda item: (item[0], item[1].symbol or "")),
         )
         return outcome, State(self.series, watermarks)
+
+    def _filtered(self) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """All clean and rejected ticks in order, with their reasons."""
+        positions = [np.array(self.clean + [at for at, _ in self.rejected], np.int64)]
+        reasons = [np.array([Reason.CLEAN] * len(self.clean) + [why for _, why in self.rejected], np.int8)]
+        positions += (part for part, _ in self.columns)
+        reasons += (part for _, part in self.columns)
+        ticks = np.concatenate(positions)
+        order = np.argsort(ticks, kind="stable")
+        return ticks[order], np.concatenate(reasons)[order]
 
     def _live(self, symbol: str) -> tuple[LiveBars, int]:
         return self.series[symbol].live(), int(self.offsets[self.changed[symbol]])
