@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -13,13 +15,14 @@ from infra import kafka as clients
 from infra import provision
 from infra.topics import TICKS_RAW, TOPICS
 from infra.worlds import World
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, StoreError
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from infra.settings import KafkaSettings, Settings
 
+MAIN: Final = "main"
 _TIMEOUT: Final = 15.0
 _GONE_SECONDS: Final = 30.0
 _ABSENT: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
@@ -83,6 +86,21 @@ def drop_from_lake(settings: Settings) -> int:
     from infra.lake import tables  # noqa: PLC0415 - heavy, and not needed by those who have no lake
 
     return tables.drop_world(settings.lake_uri, settings.lake.storage_options, settings.world)
+
+
+def csv_paths(settings: Settings) -> list[Path]:
+    """The folders of the world's CSV that exist; the main world's stand beside those of the others."""
+    names = ("ticks", "ohlcv", "rejected", "metadata", ".staging") if settings.world == MAIN else ("",)
+    return [path for name in names if (path := settings.csv_dir / name).exists()]
+
+
+def drop_csv(settings: Settings) -> None:
+    """Delete the world's CSV. Raises StoreError when a file cannot be deleted."""
+    try:
+        for path in csv_paths(settings):
+            shutil.rmtree(path)
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be deleted ({error.strerror}); close what uses it") from error
 
 
 def _groups(admin: AdminClient, world: str) -> list[str]:

@@ -12,8 +12,9 @@ def plan() -> None:
     """Show what apply would change."""
     from infra import provision
     from infra.settings import load
+    from infra.supervisor.runfile import attached
 
-    settings = load()
+    settings = attached(load())
     changes = provision.plan(settings)
     for change in changes:
         typer.echo(str(change))
@@ -26,8 +27,9 @@ def apply() -> None:
     """Create the world's topics and correct their configuration."""
     from infra import provision
     from infra.settings import load
+    from infra.supervisor.runfile import attached
 
-    settings = load()
+    settings = attached(load())
     changes = provision.apply(settings)
     for change in changes:
         typer.echo(str(change))

@@ -60,8 +60,7 @@ def _lake(settings: Settings) -> dict[tuple[str, int], int]:
 
 
 def _csv(settings: Settings) -> dict[tuple[str, int], int]:
-    folder = settings.csv_dir if settings.world == "main" else settings.csv_dir / "worlds" / settings.world
-    records = sorted(path for path in (folder / "metadata").glob("*.json") if path.stem.isdigit())
+    records = sorted(path for path in (settings.csv_dir / "metadata").glob("*.json") if path.stem.isdigit())
     if not records:
         return {}
     record = json.loads(records[-1].read_text("utf-8"))
