@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -72,10 +71,11 @@ class Apicurio:
         self._process = None
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError, urllib.error.URLError):
+        try:
             with urllib.request.urlopen(f"{self.url}/subjects", timeout=2) as response:  # noqa: S310 - loopback
-                return bool(response.status == 200)  # noqa: PLR2004 - OK
-        return False
+                return bool(response.status == HTTPStatus.OK)
+        except OSError:  # urllib's own errors are of this kind
+            return False
 
     def __enter__(self) -> Self:
         self.start()

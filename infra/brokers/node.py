@@ -114,6 +114,7 @@ class Node:
                 psutil.Process(pid).kill()
         if self._process is not None:
             self._process.wait(_PATIENCE_SECONDS)
+            self.ask_to_stop()  # closes our end of the pipe
 
     def ask_to_stop(self) -> None:
         """Ask it to end, without waiting."""

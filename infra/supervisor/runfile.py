@@ -104,7 +104,8 @@ def read(home: Path) -> Run | None:
 def attached(settings: Settings) -> Settings:
     """The settings with the broker and the registry of the stack that runs in their home, where none are set."""
     run = read(settings.home)
-    if run is None or "bootstrap_servers" in settings.kafka.model_fields_set:
+    servers = settings.kafka.bootstrap_servers
+    if run is None or ("bootstrap_servers" in settings.kafka.model_fields_set and not servers.endswith(":0")):
         return settings
     kafka = settings.kafka.model_copy(update={"bootstrap_servers": run.kafka, "embedded": run.embedded})
     registry = settings.registry
