@@ -129,8 +129,10 @@ class Door:
             log.warning("request refused", reason=reason, remote=request.remote)
             return rest.problem(403, reason)
         response = await handler(request)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        if origin and not response.prepared:
+        if response.prepared:
+            return response
+        response.headers.update({"X-Content-Type-Options": "nosniff", "Server": "Arbitrex"})
+        if origin:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Vary"] = "Origin"
         return response

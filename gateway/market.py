@@ -133,14 +133,15 @@ class Market:
         now = {bar.timeframe: open_bar(to_avro(bar)) for bar in state.bars}
         self.live[state.symbol] = now
         self._seen(LIVE, state.last_ts)
-        if now:
-            self._newest_tick(state.symbol, quote(state, self.specs.get(state.symbol)))
+        if now and state.symbol not in self.ticks and (row := quote(state, self.specs.get(state.symbol))):
+            self._newest_tick(state.symbol, row)
         for timeframe, row in now.items():
             if row != before.get(timeframe):
                 yield Stream(LIVE, state.symbol, timeframe), [row]
 
-    def _newest_tick(self, symbol: str, row: Row | None) -> None:
-        if row is not None and (symbol not in self.ticks or _identity(row) > _identity(self.ticks[symbol])):
+    def _newest_tick(self, symbol: str, row: Row) -> None:
+        known = self.ticks.get(symbol)
+        if known is None or _identity(row) >= _identity(known):
             self.ticks[symbol] = row
             self._seen(TICKS, row["ts_event"])
 

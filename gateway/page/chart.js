@@ -16,7 +16,7 @@ export class Chart {
   constructor(element, { more, pointed }) {
     this.#chart = createChart(element, {
       autoSize: true,
-      layout: { attributionLogo: true, fontSize: 12 },
+      layout: { attributionLogo: true, fontSize: 12, fontFamily: getComputedStyle(document.body).fontFamily },
       crosshair: { mode: CrosshairMode.Normal },
       timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 6, minBarSpacing: 1 },
       localization: { locale: "en-GB", dateFormat: "yyyy-MM-dd" },

@@ -64,10 +64,17 @@ function quote(tick) {
   shownBid = tick.bid;
   price($("bid"), tick.bid, digits, way);
   price($("ask"), tick.ask, digits, way);
-  const points = Math.round((tick.ask - tick.bid) * 10 ** digits);
-  $("spread").textContent = digits === 3 || digits === 5 ? (points / 10).toFixed(1) : String(points);
+  spread(Math.round((tick.ask - tick.bid) * 10 ** digits), digits);
   $("time").textContent = `${clock(tick.ts_event)} UTC`;
   document.title = `${tick.symbol} ${tick.bid.toFixed(digits)} · Arbitrex`;
+}
+
+/** In pips where prices have a fractional one, else in points. */
+function spread(points, digits) {
+  const unit = document.createElement("small");
+  const pips = digits === 3 || digits === 5;
+  unit.textContent = pips ? " pips" : " points";
+  $("spread").replaceChildren(pips ? (points / 10).toFixed(1) : String(points), unit);
 }
 
 function legend() {

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from infra.kafka import partition_for
 from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
@@ -99,8 +100,6 @@ class FakeMarket:
         return Out(tick.symbol, self.codec.encode(tick), tick.ts_event)
 
     def bar(self, bar: Bar) -> Out:
-        from infra.kafka import partition_for
-
         partition = partition_for(bar.symbol, self.settings.kafka.partitions or 1)
         return Out(bar.key, self.codec.encode(bar), bar.ts_close, partition)
 
@@ -108,6 +107,11 @@ class FakeMarket:
         record = FeedEvent(
             time=self.time, kind=EventKind.CONNECTED, feed="sim", shard="a", symbol=self.symbol, text=text
         )
+        return Out(self.symbol, self.codec.encode(record), self.time)
+
+    def feed_event(self, text: str) -> Out:
+        """An event of the whole feed, in the symbol's partition."""
+        record = FeedEvent(time=self.time, kind=EventKind.CLOCK, feed="sim", shard="a", text=text)
         return Out(self.symbol, self.codec.encode(record), self.time)
 
     def write(self, topic: str, records: Iterable[Out] | Iterator[Out]) -> None:

@@ -1,0 +1,114 @@
+"""The real page in a real browser, over a real gateway, while the market moves."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.gateway.conftest import Desk
+from tests.gateway.market import FakeMarket
+
+pytestmark = [pytest.mark.browser, pytest.mark.kafka]
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+BARS = "main[data-symbol='{}'][data-timeframe='{}']:not([data-bars='0'])"
+
+
+@pytest.fixture
+def moving(eurusd: FakeMarket, xauusd: FakeMarket) -> Iterator[None]:
+    """Ticks of both symbols, several a second, until the test ends."""
+    stop = threading.Event()
+
+    def trade() -> None:
+        while not stop.wait(0.2):
+            for market in (eurusd, xauusd):
+                market.publish(2, 4_000)
+
+    thread = threading.Thread(target=trade)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page's console said."""
+    return []
+
+
+@pytest.fixture
+def page(desk: Desk, complaints: list[str]) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1_280, "height": 760})
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))
+        page.goto(desk.url)
+        yield page
+        browser.close()
+
+
+def shown(page: Page, name: str) -> str:
+    return str(page.locator("main").get_attribute(f"data-{name}"))
+
+
+def changes(page: Page, name: str) -> None:
+    """Wait until what the page tells about itself is something else."""
+    page.wait_for_function("([name, old]) => document.querySelector('main').dataset[name] !== old", arg=[name, page.evaluate("name => document.querySelector('main').dataset[name]", name)])  # fmt: skip # noqa: E501
+
+
+@pytest.mark.usefixtures("moving")
+def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints: list[str]) -> None:
+    page.wait_for_selector(BARS.format("EURUSD", "M1"))
+    expect(page.locator("#state")).to_have_text("live")
+    assert int(shown(page, "bars")) > 360
+    changes(page, "lastClose")
+    changes(page, "lastTime")
+    changes(page, "updates")
+    assert float(shown(page, "last-close")) == pytest.approx(1.085, rel=0.01)
+    assert float(page.locator("#bid").inner_text()) == pytest.approx(1.085, rel=0.01)
+    assert float(page.locator("#ask").inner_text()) > 1
+
+    page.select_option("#symbol", "XAUUSD")
+    page.wait_for_selector(BARS.format("XAUUSD", "M1"))
+    changes(page, "lastClose")
+    assert float(shown(page, "last-close")) == pytest.approx(2_390, rel=0.01)
+    expect(page.locator("#name")).to_have_text("XAUUSD")
+
+    page.get_by_role("radio", name="M5", exact=True).click()
+    page.wait_for_selector(BARS.format("XAUUSD", "M5"))
+    changes(page, "lastClose")
+    assert int(shown(page, "last-time")) % 300_000 == 0
+
+    page.get_by_role("radio", name="M5", exact=True).press("ArrowRight")
+    page.wait_for_selector(BARS.format("XAUUSD", "M15"))
+    assert complaints == []
+
+
+@pytest.mark.usefixtures("moving")
+def test_the_choice_survives_a_reload_and_colours_switch(page: Page, complaints: list[str]) -> None:
+    page.wait_for_selector(BARS.format("EURUSD", "M1"))
+    page.select_option("#symbol", "XAUUSD")
+    page.wait_for_selector(BARS.format("XAUUSD", "M1"))
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Switch between dark and light").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.reload()
+    page.wait_for_selector(BARS.format("XAUUSD", "M1"))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []

@@ -1,0 +1,128 @@
+"""REST of a real gateway process: the lake, Kafka's tail, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+
+from schemas.codec import to_avro
+from tests.gateway.conftest import body, settled
+from tests.gateway.market import MINUTE, START, FakeMarket
+
+pytestmark = pytest.mark.kafka
+
+
+def iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat()
+
+
+def rows(records: list[Any], **more: Any) -> list[dict[str, Any]]:
+    return [to_avro(record) | more for record in records]
+
+
+async def refused(http: aiohttp.ClientSession, path: str, **query: str) -> tuple[int, str, str]:
+    async with http.get(f"/v1/{path}", params=query) as response:
+        error = (await response.json())["error"]
+        assert error["code"] == response.status
+        return response.status, error.get("parameter", ""), error["message"]
+
+
+async def test_symbols_with_what_a_chart_needs(http: aiohttp.ClientSession) -> None:
+    found = await body(http, "symbols")
+    assert [(spec["symbol"], spec["digits"]) for spec in found["symbols"]] == [("EURUSD", 5), ("XAUUSD", 2)]
+    assert found["timeframes"][:2] == ["M1", "M5"]
+
+
+async def test_latest_is_the_last_tick_and_the_open_bars(http: aiohttp.ClientSession, xauusd: FakeMarket) -> None:
+    latest = await body(http, "latest", symbol="XAUUSD")
+    assert latest["tick"] == to_avro(xauusd.ticks[-1])
+    assert latest["bars"] == rows(list(xauusd.open.values()), closed=False)
+
+
+async def test_bars_by_time_without_the_open_one(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    await asyncio.to_thread(eurusd.publish, 9, 20_000)
+    await settled(http, eurusd)
+    minutes = rows([bar for bar in eurusd.closed if bar.timeframe == "M1"], closed=True)
+    everything = await body(http, "bars", symbol="EURUSD", timeframe="M1")
+    assert everything["bars"] == minutes[-1_000:]
+    assert (await body(http, "bars", symbol="EURUSD", timeframe="M1", limit="3"))["bars"] == minutes[-3:]
+    start, end = START + 10 * MINUTE, START + 200 * MINUTE
+    span = {"symbol": "EURUSD", "timeframe": "M1", "from": str(start), "to": iso(end)}
+    inside = [row for row in minutes if start <= row["ts_open"] < end]
+    assert (await body(http, "bars", **span))["bars"] == inside
+    assert (await body(http, "bars", **span, limit="7"))["bars"] == inside[:7]
+    before = await body(http, "bars", symbol="EURUSD", timeframe="M1", to=str(end), limit="5")
+    assert before["bars"] == inside[-5:]
+
+
+async def test_ticks_page_by_page(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    got: list[dict[str, Any]] = []
+    query = {"symbol": "EURUSD", "from": iso(START), "limit": "500"}
+    while True:
+        page = await body(http, "ticks", **query)
+        got += page["ticks"]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+    assert got == rows(eurusd.ticks)
+    last = await body(http, "ticks", symbol="EURUSD")
+    assert last["ticks"] == [row for row in got if row["ts_event"] >= got[-1]["ts_event"] - 300_000]
+    some = await body(
+        http, "ticks", symbol="EURUSD", **{"from": str(got[3]["ts_event"]), "to": str(got[6]["ts_event"])}
+    )
+    assert some["ticks"] == got[3:6]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("bars", {"timeframe": "M1"}, (400, "symbol")),
+        ("bars", {"symbol": "NOPE", "timeframe": "M1"}, (404, "symbol")),
+        ("bars", {"symbol": "EURUSD"}, (400, "timeframe")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M7"}, (400, "timeframe")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M1", "limit": "0"}, (400, "limit")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M1", "limit": "1e3"}, (400, "limit")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M1", "from": "yesterday"}, (400, "from")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M1", "from": "2", "to": "1"}, (400, "to")),
+        ("bars", {"symbol": "EURUSD", "timeframe": "M1", "colour": "red"}, (400, "colour")),
+        ("ticks", {"symbol": "EURUSD", "cursor": "1"}, (400, "cursor")),
+        ("latest", {}, (400, "symbol")),
+        ("nothing", {}, (404, "")),
+    ],
+)
+async def test_what_is_wrong_is_named(
+    http: aiohttp.ClientSession, path: str, query: dict[str, str], expected: tuple[int, str]
+) -> None:
+    status, parameter, message = await refused(http, path, **query)
+    assert (status, parameter) == expected
+    assert message
+
+
+async def test_health_readiness_and_metrics(http: aiohttp.ClientSession) -> None:
+    for path in ("/health", "/ready"):
+        async with http.get(path) as response:
+            assert response.status == 200
+    async with http.get("/metrics") as response:
+        assert "arbitrex_gateway_clients" in await response.text()
+
+
+async def test_the_page_allows_only_itself_and_is_validated(http: aiohttp.ClientSession) -> None:
+    async with http.get("/") as response:
+        assert response.content_type == "text/html"
+        policy, etag = response.headers["Content-Security-Policy"], response.headers["ETag"]
+        text = await response.text()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "://" not in text.replace("https://www.tradingview.com/", "")
+    async with http.get("/", headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
+    async with http.get("/page/main.js") as response:
+        assert response.content_type == "text/javascript"
+        assert response.headers["Content-Encoding"] == "gzip"
+    for path in ("/page/../service.py", "/page/%2e%2e/service.py", "/page/vendor", "/page/none.js"):
+        async with http.get(path) as response:
+            assert response.status == 404
