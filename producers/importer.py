@@ -30,7 +30,6 @@ _SLICE_SECONDS: Final = 0.1
 
 _SLICE_TICKS: Final = 50_000
 _SAVE_SECONDS: Final = 1.0
-_WATERMARK_MS: Final = 1_000
 
 
 class Watcher(Protocol):
@@ -38,6 +37,12 @@ class Watcher(Protocol):
 
     def reading(self, file: TickFile) -> None:
         """A file's turn has come."""
+
+    def done_before(self, files: int) -> None:
+        """So many files were complete already."""
+
+    def file_done(self) -> None:
+        """All of a file is on its way."""
 
     def malformed(self, line: Malformed) -> None:
         """A line is no tick."""
@@ -132,6 +137,7 @@ class Importer:
         """Publish what is not published yet, as far as not asked to stop. Raises BrokerError and SourceError."""
         summary = self.summary
         summary.done_before = sum(series.has(file) for series in every for file in series.files)
+        self._watcher.done_before(summary.done_before)
         todo = [series for series in every if not series.complete]
         self._begin(todo)
         by_day = sorted(
@@ -176,7 +182,9 @@ class Importer:
                     self._watermark(series, moment - 1)
                 self._pace.reach(moment)
             self._save([series for series, _ in loaded])
-        self.summary.files += len(day)
+        for _ in day:
+            self.summary.files += 1
+            self._watcher.file_done()
 
     def _load(self, file: TickFile, series: Series) -> Ticks:
         self._watcher.reading(file)

@@ -1,0 +1,140 @@
+"""``--run``: a processor and the sinks for one world, until everything in it is processed and kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+
+from infra import kafka as clients
+from infra.kafka_log import ends, read_to_end
+from infra.lake.layout import TABLES
+from infra.registry.client import connect
+from infra.supervisor import runfile
+from infra.supervisor.assembly import arbitrex, child_environment
+from infra.supervisor.child import Child, Command
+from infra.supervisor.stack import COMPONENTS, Stack
+from infra.topics import PROGRESS, TICKS_RAW
+from infra.worlds import World
+from schemas.errors import BrokerError
+from schemas.records import Progress
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from schemas.codec import Codec
+
+SINKS: Final = ("lake", "csv")
+_ROTATE_SECONDS: Final = 5.0
+"""Sinks that are waited for commit at least this often."""
+
+_EVERY_SECONDS: Final = 0.5
+_TIMEOUT: Final = 15.0
+
+
+def drain(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Process the settings' world until it is drained; False when interrupted.
+
+    The components of a stack that runs this world do it; where there is none, a processor and the sinks are started and
+    stopped again. Raises ComponentError when one of them cannot run, BrokerError when Kafka is away.
+    """
+    codec = connect(settings)
+    stopping, done = threading.Event(), threading.Event()
+    failures: list[BrokerError] = []
+
+    def watch() -> None:
+        try:
+            while not stopping.wait(_EVERY_SECONDS):
+                if drained(settings, codec):
+                    done.set()
+                    return
+        except BrokerError as error:
+            failures.append(error)
+        finally:
+            stopping.set()
+
+    watcher = threading.Thread(target=watch, name="drain", daemon=True)
+    with _interruptible(stopping):
+        watcher.start()
+        running = runfile.read(settings.home)
+        if running is not None and running.world == settings.world:
+            say(f"world {settings.world}: waiting for the running stack to process it")
+            while not stopping.wait(_EVERY_SECONDS):
+                pass
+        else:
+            say(f"world {settings.world}: processing")
+            Stack(_children(settings), say, before={}).run(stopping, lambda: None)
+    watcher.join(_TIMEOUT)
+    if failures:
+        raise failures[0]
+    if done.is_set():
+        say(f"world {settings.world}: drained")
+    return done.is_set()
+
+
+def drained(settings: Settings, codec: Codec) -> bool:
+    """Whether ``ticks.raw`` is processed to its end and the sinks hold what came of it."""
+    world = World(settings.world)
+    todo = ends(settings.kafka, world.topic(TICKS_RAW.name))
+    progress = _progress(settings, codec)
+    if any(progress.get(partition, 0) < end for partition, end in todo.items()):
+        return False
+    return all(_kept(settings, world.group(f"sink.{name}")) for name in SINKS)
+
+
+def _progress(settings: Settings, codec: Codec) -> dict[int, int]:
+    """The next offset of each partition's processor."""
+    topic = World(settings.world).topic(PROGRESS.name)
+    starts = [TopicPartition(topic, partition) for partition in ends(settings.kafka, topic)]
+    reached: dict[int, int] = {}
+    for messages in read_to_end(settings.kafka, starts):
+        for message in messages:
+            record = codec.decode(message.value() or b"")
+            if isinstance(record, Progress):
+                reached[int(message.key() or b"")] = record.next_offset
+    return reached
+
+
+def _kept(settings: Settings, group: str) -> bool:
+    """Whether a sink's group has committed the end of all it reads."""
+    targets = [
+        TopicPartition(topic, partition, end)
+        for table in TABLES
+        for topic in [World(settings.world).topic(table.topic.name)]
+        for partition, end in ends(settings.kafka, topic).items()
+        if end > 0
+    ]
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(t.topic, t.partition) for t in targets])
+    try:
+        admin = clients.admin(settings.kafka)
+        answer = admin.list_consumer_group_offsets([asked], request_timeout=_TIMEOUT)[group].result(_TIMEOUT)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka does not say how far {group} is: {error.args[0].str()}") from error
+    reached = {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
+    return all(reached.get((target.topic, target.partition), -1) >= target.offset for target in targets)
+
+
+def _children(settings: Settings) -> list[Child]:
+    environment = dict(child_environment(settings))
+    for section, seconds in (("LAKE", settings.lake.rotate_seconds), ("CSV", settings.csv.rotate_seconds)):
+        environment[f"ARBITREX_{section}__ROTATE_SECONDS"] = str(min(seconds, _ROTATE_SECONDS))
+    commands = {"processor": ["processor"]} | {f"sink-{name}": ["sink", name] for name in SINKS}
+    logs: Path = settings.home / "logs" / settings.world
+    return [
+        Child(Command(name, COMPONENTS, arbitrex(*arguments), environment), logs)
+        for name, arguments in commands.items()
+    ]
+
+
+@contextmanager
+def _interruptible(stopping: threading.Event) -> Iterator[None]:
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
