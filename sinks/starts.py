@@ -36,6 +36,8 @@ def starts(
         name = f"{each.topic}/{each.partition}"
         if offset is None:
             offset = low
+            if low > 0:
+                log.info("starting after records that are there no more", partition=name, offset=low)
         elif offset > high:
             raise BrokerError(
                 f"{name} ends at offset {high}, but the sink {sink} has read up to {offset}: the topic was made anew "
