@@ -40,7 +40,8 @@ def check_control(record: Record, key: bytes | None, timestamp: int, future_tole
 
 def apply_control(work: Work, position: int, control: Control, symbols: Collection[str] | None) -> None:
     """Change the series it names, or those of its shard; of ``symbols`` only, unless none."""
-    if control.kind == ControlKind.WATERMARK or (symbols is not None and control.symbol not in {None, *symbols}):
+    named = None if control.kind == ControlKind.RETIRED else control.symbol
+    if control.kind == ControlKind.WATERMARK or (symbols is not None and named is not None and named not in symbols):
         return
     if control.kind == ControlKind.SYMBOL_SPEC:
         if control.spec is not None:

@@ -111,7 +111,11 @@ def _tick(work: Work, row: Row, marks: dict[str, int]) -> None:
 
 
 def _is_repeat(series: Series, identity: Identity, *, correction: bool, future: bool) -> bool:
-    if identity in series.corrections if correction else identity <= series.last:
+    if correction:
+        # Older ones may be forgotten already, so they must not count as known: they are too late in any case.
+        if identity in series.corrections and identity[0] >= series.last[0] - DAY_MS:
+            return True
+    elif identity <= series.last:
         return True
     return future and series.future is not None and identity <= series.future
 

@@ -1,0 +1,312 @@
+"""The step once more, one record at a time, written from the design and sharing nothing with the core but its types
+and the hash of the rules. Slow and plain on purpose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from processors.core.terms import terms_of
+from schemas.records import (
+    Bar,
+    BarStatus,
+    Control,
+    Gap,
+    LiveBars,
+    OffsetRange,
+    SymbolSpec,
+    Tick,
+    TickId,
+    TimeframeStart,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NEW_YORK = ZoneInfo("America/New_York")
+DAY = 86_400_000
+LENGTHS = {"M1": 60_000, "M5": 300_000, "M15": 900_000, "M30": 1_800_000, "H1": 3_600_000, "H4": 14_400_000}
+
+
+def shown(ms: int, zone: str) -> datetime:
+    """The server's clock, naive."""
+    moment = EPOCH + timedelta(milliseconds=ms)
+    if zone == "New_York+7":
+        return moment.astimezone(NEW_YORK).replace(tzinfo=None) + timedelta(hours=7)
+    return moment.replace(tzinfo=None) + timedelta(hours=int(zone.removeprefix("UTC") or 0))
+
+
+def moment(reading: datetime, zone: str) -> int:
+    if zone == "New_York+7":
+        utc = (reading - timedelta(hours=7)).replace(tzinfo=NEW_YORK).astimezone(UTC)
+    else:
+        utc = (reading - timedelta(hours=int(zone.removeprefix("UTC") or 0))).replace(tzinfo=UTC)
+    return (utc - EPOCH) // timedelta(milliseconds=1)
+
+
+def span(timeframe: str, ms: int, zone: str) -> tuple[int, int]:
+    if timeframe in LENGTHS and timeframe != "H4":
+        start = ms // LENGTHS[timeframe] * LENGTHS[timeframe]
+        return start, start + LENGTHS[timeframe]
+    now = shown(ms, zone)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if timeframe == "H4":
+        first = midnight + timedelta(hours=now.hour // 4 * 4)
+        last = first + timedelta(hours=4)
+    elif timeframe == "D1":
+        first, last = midnight, midnight + timedelta(days=1)
+    elif timeframe == "W1":
+        first = midnight - timedelta(days=(midnight.weekday() + 1) % 7)
+        last = first + timedelta(days=7)
+    else:
+        first = midnight.replace(day=1)
+        last = (first + timedelta(days=31)).replace(day=1)
+    return moment(first, zone), moment(last, zone)
+
+
+def closed(spec: SymbolSpec, ms: int) -> str:
+    """The three calendars the tests use: FX with one holiday, metals, always open."""
+    local = (EPOCH + timedelta(milliseconds=ms)).astimezone(NEW_YORK).replace(tzinfo=None)
+    day, time = local.strftime("%a"), local.hour * 60 + local.minute
+    if spec.symbol == "BTCUSD":
+        return ""
+    if day == "Sat" or (day == "Fri" and time >= 17 * 60):
+        return "market_closed"
+    if spec.symbol == "XAUUSD":
+        shut = (day == "Sun" and time < 18 * 60) or 17 * 60 <= time < 18 * 60
+        return "market_closed" if shut else ""
+    if day == "Sun" and time < 17 * 60:
+        return "market_closed"
+    return "holiday" if spec.calendar and (local.month, local.day) == (3, 10) else ""
+
+
+@dataclass
+class Row:
+    spec: SymbolSpec | None = None
+    feed: str = ""
+    last: tuple[int, int] = (0, -1)
+    future: tuple[int, int] | None = None
+    coverage: int | None = None
+    gaps: set[tuple[int, int]] = field(default_factory=set)
+    zone_from: int | None = None
+    corrections: set[tuple[int, int]] = field(default_factory=set)
+    bars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed: int = -1
+
+
+class Reference:
+    def __init__(self, timeframes: tuple[str, ...], tolerance: int) -> None:
+        self.timeframes, self.tolerance = timeframes, tolerance
+        self.rows: dict[str, Row] = {}
+        self.marks: dict[str, int] = {}
+        self.clean: list[int] = []
+        self.rejected: list[tuple[int, str]] = []
+        self.repeats = 0
+        self.dead: list[int] = []
+        self.closed: list[tuple[int, Bar, int, int]] = []
+        self.specs: list[tuple[int, SymbolSpec]] = []
+        self.events: list[tuple[int, str, str | None]] = []
+
+    def feed(self, at: int, record: Tick | Control, key: bytes, stamp: int) -> None:
+        if isinstance(record, Tick):
+            row = self.rows.get(record.symbol, Row(feed=record.feed))
+            foreign = row.spec is not None and row.spec.feed != record.feed
+            if key != record.symbol.encode() or stamp != record.ts_event or record.ordinal < 0 or foreign:
+                self.dead.append(at)
+            else:
+                self.tick(at, record)
+            return
+        shard = f"{record.feed}/{record.shard}"
+        whole = record.symbol is None or record.kind in ("watermark", "retired")
+        if key != (f"@{shard}" if whole else str(record.symbol)).encode() or stamp != record.time:
+            self.dead.append(at)
+        elif record.kind == "symbol_spec":
+            self.spec(at, record)
+        elif record.kind == "gap" and (record.from_ is None or record.to is None or record.from_ >= record.to):
+            self.dead.append(at)
+        elif record.kind in ("coverage", "gap", "watermark", "retired"):
+            self.control(at, record, shard, whole=whole)
+        else:
+            self.dead.append(at)
+
+    def spec(self, at: int, record: Control) -> None:
+        spec = record.spec
+        if spec is None or spec.symbol != record.symbol or not spec.point > 0:
+            self.dead.append(at)
+            return
+        row = self.rows.setdefault(spec.symbol, Row())
+        if row.spec == spec:
+            return
+        if row.spec:
+            self.events.append((at, "symbol_spec", spec.symbol))
+            if row.spec.zone != spec.zone:
+                row.zone_from = row.last[0] + 1
+        row.spec, row.feed, row.changed = spec, spec.feed, at
+        self.specs.append((at, spec))
+
+    def control(self, at: int, record: Control, shard: str, *, whole: bool) -> None:
+        if record.kind in ("watermark", "retired"):
+            self.marks[shard] = max(self.marks.get(shard, -1), record.time)
+        if not whole:
+            self.rows.setdefault(str(record.symbol), Row(feed=record.feed))
+        for symbol in sorted(self.rows):
+            row = self.rows[symbol]
+            own = row.spec is not None and f"{row.spec.feed}/{row.spec.shard}" == shard
+            if not (own if whole else symbol == record.symbol):
+                continue
+            if record.kind in ("watermark", "retired"):
+                self.close(at, symbol, self.marks[shard] + 1)
+            if record.kind == "watermark":
+                continue
+            row.changed = at
+            self.events.append((at, str(record.kind), symbol))
+            if record.kind == "coverage":
+                row.coverage = record.time if row.coverage is None else min(row.coverage, record.time)
+            elif record.kind == "gap":
+                row.gaps.add((record.from_ or 0, record.to or 0))
+
+    def close(self, at: int, symbol: str, until: int) -> None:
+        row = self.rows[symbol]
+        for timeframe in self.timeframes:
+            bar = row.bars.get(timeframe)
+            if bar and bar["ts_close"] <= until:
+                if row.coverage is not None and bar["ts_open"] >= row.coverage:
+                    self.closed.append((at, self.bar(symbol, timeframe), *bar["offsets"]))
+                del row.bars[timeframe]
+                row.changed = at
+
+    def bar(self, symbol: str, timeframe: str) -> Bar:
+        row = self.rows[symbol]
+        bar = row.bars[timeframe]
+        lost = union([(max(a, bar["ts_open"]), min(b, bar["ts_close"])) for a, b in row.gaps])
+        whole = not lost and row.coverage is not None and bar["ts_open"] >= row.coverage
+        whole = whole and not (row.zone_from is not None and bar["ts_open"] < row.zone_from)
+        fields = {name: value for name, value in bar.items() if name not in ("offsets", "first", "last")}
+        return Bar(
+            symbol=symbol, feed=row.feed, timeframe=timeframe, feed_gap_ms=lost,
+            status=BarStatus.FINAL if whole else BarStatus.PARTIAL,
+            first_tick_ts=bar["first"][0], first_tick_ordinal=bar["first"][1],
+            last_tick_ts=bar["last"][0], last_tick_ordinal=bar["last"][1], **fields,
+        )  # fmt: skip
+
+    def tick(self, at: int, tick: Tick) -> None:
+        row = self.rows.setdefault(tick.symbol, Row(feed=tick.feed))
+        identity = (tick.ts_event, tick.ordinal)
+        future = tick.ts_event * 1_000 > tick.ts_recv + self.tolerance * 1_000
+        repeated = identity <= row.last
+        if tick.correction:
+            repeated = identity in row.corrections and tick.ts_event >= row.last[0] - DAY
+        if repeated or (future and row.future is not None and identity <= row.future):
+            self.repeats += 1
+            return
+        row.changed = at
+        if future:
+            row.future = identity
+            self.rejected.append((at, "future"))
+            return
+        reason = self.reason(row, tick)
+        row.last = max(row.last, identity)
+        if tick.correction and tick.ts_event >= row.last[0] - DAY:
+            row.corrections.add(identity)
+        if reason:
+            self.rejected.append((at, reason))
+            return
+        self.clean.append(at)
+        if tick.correction:
+            self.events.append((at, "correction", tick.symbol))
+        self.close(at, tick.symbol, tick.ts_event)
+        assert row.spec
+        if row.spec.chart_mode == "bid" or tick.flags & 8:
+            for timeframe in self.timeframes:
+                self.add(at, row, row.spec, timeframe, tick)
+
+    def reason(self, row: Row, tick: Tick) -> str:
+        spec = row.spec
+        if spec is None:
+            return "no_spec"
+        by_last = spec.chart_mode == "last"
+        numbers = [tick.bid, tick.ask, tick.volume] + ([tick.last] if by_last and tick.flags & 8 else [])
+        if any(not math.isfinite(number) or number < 0 for number in numbers):
+            return "not_positive"
+        if 0 in ([tick.last] if by_last and tick.flags & 8 else [] if by_last else [tick.bid, tick.ask]):
+            return "not_positive"
+        if tick.bid > tick.ask and spec.crossed == "reject" and not (by_last and tick.ask == 0):
+            return "crossed"
+        shut = closed(spec, tick.ts_event)
+        if shut:
+            return shut
+        if tick.correction and tick.ts_event < row.last[0] - DAY:
+            return "too_late"
+        passed = max(row.last[0], self.marks.get(f"{spec.feed}/{spec.shard}", -1) + 1)
+        for timeframe in self.timeframes:
+            bar = row.bars.get(timeframe)
+            if bar and bar["ts_open"] <= tick.ts_event < bar["ts_close"]:
+                continue
+            if bar and tick.ts_event < bar["ts_open"]:
+                return "too_late"
+            if span(timeframe, tick.ts_event, spec.zone)[1] <= passed:
+                return "too_late"
+        return ""
+
+    def add(self, at: int, row: Row, spec: SymbolSpec, timeframe: str, tick: Tick) -> None:
+        price = tick.bid if spec.chart_mode == "bid" else tick.last
+        counted = int(spec.chart_mode == "last" or tick.flags & 2 == 2)
+        volume = tick.volume if tick.flags & 24 else 0.0
+        points = (tick.ask - tick.bid) / spec.point if tick.ask > 0 and tick.bid > 0 else 0.0
+        limit = 2**31 - 1
+        spread = round(points) if abs(points) < limit else int(math.copysign(limit, points))
+        identity = (tick.ts_event, tick.ordinal)
+        bar = row.bars.get(timeframe)
+        if bar is None:
+            start, end = span(timeframe, tick.ts_event, spec.zone)
+            row.bars[timeframe] = {
+                "ts_open": start, "ts_close": end, "open": price, "high": price, "low": price, "close": price,
+                "ask_open": tick.ask, "ask_high": tick.ask, "ask_low": tick.ask, "ask_close": tick.ask,
+                "tick_volume": counted, "real_volume": volume, "spread": spread, "tick_count": 1,
+                "first": identity, "last": identity, "offsets": (at, at),
+                "rules": terms_of(spec, self.tolerance).hash,
+            }  # fmt: skip
+            return
+        if identity < bar["first"]:
+            bar.update(first=identity, open=price, ask_open=tick.ask)
+        if identity > bar["last"]:
+            bar.update(last=identity, close=price, ask_close=tick.ask)
+        bar["high"], bar["low"] = max(bar["high"], price), min(bar["low"], price)
+        bar["ask_high"], bar["ask_low"] = max(bar["ask_high"], tick.ask), min(bar["ask_low"], tick.ask)
+        bar["tick_volume"] += counted
+        bar["real_volume"] += volume
+        bar["spread"] = min(bar["spread"], spread)
+        bar["tick_count"] += 1
+        bar["offsets"] = (bar["offsets"][0], at)
+
+    def live(self) -> dict[str, tuple[LiveBars, int]]:
+        """The state of every symbol, and the record that changed it last."""
+        found = {}
+        for symbol, row in self.rows.items():
+            names = [name for name in self.timeframes if name in row.bars]
+            oldest = min((row.bars[name]["ts_open"] for name in names), default=row.last[0])
+            reach = row.last[0] - 33 * DAY
+            record = LiveBars(
+                symbol=symbol, feed=row.feed, last_ts=row.last[0], last_ordinal=row.last[1], coverage_from=row.coverage,
+                gaps=tuple(Gap(from_=a, to=b) for a, b in sorted(row.gaps) if b > reach or b > oldest),
+                spec=row.spec, bars=tuple(self.bar(symbol, name) for name in names),
+                corrections=tuple(
+                    TickId(ts=a, ordinal=b) for a, b in sorted(row.corrections) if a >= row.last[0] - DAY
+                ),
+                offsets=tuple(OffsetRange(first=a, last=b) for a, b in (row.bars[name]["offsets"] for name in names)),
+                timeframes=tuple(TimeframeStart(timeframe=name, from_=0) for name in self.timeframes),
+                zone_from=row.zone_from, future=TickId(ts=row.future[0], ordinal=row.future[1]) if row.future else None,
+            )  # fmt: skip
+            found[symbol] = (record, row.changed)
+        return found
+
+
+def union(spans: list[tuple[int, int]]) -> int:
+    """Milliseconds covered by any of them, counted naively by their cut points."""
+    cuts = sorted({edge for pair in spans for edge in pair})
+    return sum(
+        after - before
+        for before, after in zip(cuts, cuts[1:], strict=False)
+        if any(a <= before and after <= b for a, b in spans)
+    )

@@ -1,0 +1,93 @@
+"""Any stream, cut in any way and worked through in either way, gives what the plain reference gives."""
+
+from __future__ import annotations
+
+import random
+from typing import cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.settings import BarSettings
+from processors.core.state import State, progress, restore
+from processors.core.step import step
+from processors.core.types import Reason, Rules
+from schemas.records import LiveBars, Progress
+from tests.core.reference import Reference
+from tests.core.streams import CODEC, Maker, Message, batch
+
+RULES = Rules(BarSettings().timeframes, 60_000)
+COLUMNAR, PLAIN = 0, 10**9
+
+
+class Taken:
+    """What a partition's processor gave, over all batches."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.offset = 0
+        self.repeats = 0
+        self.clean: list[int] = []
+        self.rejected: list[tuple[int, str]] = []
+        self.dead: list[int] = []
+        self.closed: list[tuple[object, ...]] = []
+        self.specs: list[tuple[int, object]] = []
+        self.events: list[tuple[int, str, str | None]] = []
+        self.live: dict[str, tuple[LiveBars, int]] = {}
+
+    def take(self, messages: list[Message], small: int) -> None:
+        before, first = repr(self.state), self.offset
+        outcome, state = step(self.state, batch(messages, first), RULES, small=small)
+        assert repr(self.state) == before, "a step must leave its state as it was"
+        self.state, self.offset = state, first + len(messages)
+        self.repeats += outcome.repeats
+        self.clean += (outcome.clean + first).tolist()
+        reasons = [Reason(reason).label for reason in outcome.reasons.tolist()]
+        self.rejected += zip((outcome.rejected + first).tolist(), reasons, strict=True)
+        self.dead += (first + at for at, _ in outcome.dead)
+        self.closed += ((c.cause_offset, c.bar, c.first_offset, c.last_offset) for c in outcome.closed)
+        self.specs += ((first + at, spec) for at, spec in outcome.specs)
+        self.events += ((first + at, str(event.kind), event.symbol) for at, event in outcome.events)
+        self.live |= {record.symbol: (record, offset) for record, offset in outcome.live}
+
+    def restart(self) -> None:
+        """As after a crash: from the records alone."""
+        live = [cast("LiveBars", CODEC.decode(CODEC.encode(record))) for record, _ in self.live.values()]
+        done = cast("Progress", CODEC.decode(CODEC.encode(progress(self.state, self.offset))))
+        assert done.next_offset == self.offset
+        self.state = restore(live, done, RULES)
+
+
+def expected(messages: list[Message]) -> Reference:
+    reference = Reference(RULES.timeframes, RULES.future_tolerance_ms)
+    for at, item in enumerate(messages):
+        reference.feed(at, item.record, item.key, item.stamp)
+    return reference
+
+
+def check(taken: Taken, reference: Reference) -> None:
+    assert taken.dead == reference.dead
+    assert taken.clean == reference.clean
+    assert taken.rejected == reference.rejected
+    assert taken.repeats == reference.repeats
+    assert taken.closed == reference.closed
+    assert taken.specs == reference.specs
+    assert taken.events == reference.events
+    assert taken.state.watermarks == reference.marks
+    assert taken.live == reference.live()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 900), oddity=st.sampled_from([0.0, 0.005, 0.05, 0.4]))
+def test_any_stream_in_any_cuts_gives_what_the_reference_gives(seed: int, count: int, oddity: float) -> None:
+    messages = Maker(seed, oddity).make(count)
+    reference = expected(messages)
+    pick = random.Random(seed)
+    for way in ((COLUMNAR,), (PLAIN,), (COLUMNAR, PLAIN)):
+        taken = Taken()
+        while taken.offset < len(messages):
+            size = pick.choice((1, 7, 60, 400, 2_000))
+            taken.take(messages[taken.offset : taken.offset + size], pick.choice(way))
+            if pick.random() < 0.3:
+                taken.restart()
+        check(taken, reference)
