@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -41,15 +42,13 @@ class Registry:
             self._client = SchemaRegistryClient(config)
         except ValueError as error:
             raise RegistryError(f"{self.url} cannot be a schema registry's address: {error}") from error
+        self.close = weakref.finalize(self, self._client.close)
+        """Closes the connections; happens by itself when the registry is no longer used."""
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, Schema] = {}
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def register_all(self) -> None:
         """Register every record under its full name (``arbitrex.Tick``); what is there already stays as it is.

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from pydantic import SecretStr
+
 from infra import kafka as clients
 from infra.kafka_log import partition_count, read_to_end
 from infra.process import MANAGED
@@ -75,7 +77,7 @@ def read_all(settings: Settings, topic: str, **overrides: Any) -> list[Message]:
 def environment(settings: Settings) -> dict[str, str]:
     """The environment in which a child process has the same settings."""
     flat = {name: value for name, value in os.environ.items() if not name.startswith("ARBITREX_")}
-    return flat | dict(_flatten("ARBITREX", settings.model_dump(mode="json", exclude_defaults=True)))
+    return flat | dict(_flatten("ARBITREX", settings.model_dump(exclude_defaults=True)))
 
 
 def _flatten(prefix: str, tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -86,9 +88,13 @@ def _flatten(prefix: str, tree: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         elif isinstance(value, (list, tuple)):
             yield key, ",".join(map(str, value))
         elif isinstance(value, dict):
-            yield key, json.dumps(value)
+            yield key, json.dumps({option: _shown(text) for option, text in value.items()})
         elif value is not None:
-            yield key, str(value)
+            yield key, _shown(value)
+
+
+def _shown(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 class Child:
