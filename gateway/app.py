@@ -52,9 +52,9 @@ class Gateway:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         limits = self._settings.gateway
-        socket = Socket(limits.max_message_bytes)
-        await socket.prepare(request)
         transport = request.transport
+        socket = Socket(limits.max_message_bytes, transport)
+        await socket.prepare(request)
         session = Session(
             socket,
             self._hub,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,9 +19,12 @@ from infra.settings import GatewaySettings
 
 OWN_CLOSE_CODES: Final = 4_000
 """A close code of ours is this plus the error's number."""
+_ANSWER: Final = "answer"
+"""In place of the channel, for metrics."""
 _PEER_PING_SECONDS: Final = 30.0
 _GOODBYE_SECONDS: Final = 2.0
 """How long a client may take over its farewell before it is cut off."""
+_LOOK_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 10
 """Refused messages, in seconds' worth of the limit, that end a connection."""
 _LONGEST_REASON: Final = 123
@@ -28,16 +32,27 @@ _LONGEST_REASON: Final = 123
 
 
 class Socket(web.WebSocketResponse):
-    """aiohttp's socket, which closes with a reason when a message is too large."""
+    """aiohttp's socket, which closes with a reason when a message is too large.
 
-    def __init__(self, limit: int) -> None:
+    The rest of such a message is read and dropped for a while: closing at once would reset the connection, and the
+    reason would be lost on the way.
+    """
+
+    def __init__(self, limit: int, transport: asyncio.BaseTransport | None) -> None:
         super().__init__(max_msg_size=limit, compress=False, heartbeat=_PEER_PING_SECONDS, timeout=_GOODBYE_SECONDS)
         self._limit = limit
+        self._transport = transport
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        if code == WSCloseCode.MESSAGE_TOO_BIG:
+        if code == WSCloseCode.MESSAGE_TOO_BIG and self._transport is not None:
             metrics.CLIENT_ERRORS.labels(Code.TOO_LARGE.value).inc()
-            message = b"%d: a message has at most %d bytes" % (Code.TOO_LARGE, self._limit)
+            reason = b"%d: a message has at most %d bytes" % (Code.TOO_LARGE, self._limit)
+            with contextlib.suppress(ConnectionError):
+                await self.send_frame(code.to_bytes(2, "big") + reason, WSMsgType.CLOSE)
+            for _ in range(round(_GOODBYE_SECONDS / _LOOK_SECONDS)):
+                if self._transport.is_closing():
+                    break
+                await asyncio.sleep(_LOOK_SECONDS)
         return await super().close(code=code, message=message, drain=drain)
 
 
@@ -62,7 +77,10 @@ class Session:
         self._now = now
         self._cut_off = cut_off
         self._queue: deque[tuple[bytes, str]] = deque()
+        self._broadcast = 0
+        """How many in the queue are not answers."""
         self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
         self._farewell: tuple[int, bytes] | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -89,12 +107,13 @@ class Session:
         """Queue a body; a client that has let its queue fill up is told so and closed."""
         if self._farewell is not None:
             return
-        if len(self._queue) < self._limits.queue_messages:
-            self._queue.append((body, channel))
-            self._filled.set()
+        if self._broadcast < self._limits.queue_messages:
+            self._broadcast += 1
+            self._put(body, channel)
             return
         metrics.SLOW_CLIENTS.labels("close").inc()
         self._queue.clear()
+        self._broadcast = 0
         self.close(Code.SLOW_CLIENT, f"slow client: {self._limits.queue_messages} messages were waiting")
 
     def close(self, code: Code | WSCloseCode, reason: str) -> None:
@@ -112,6 +131,7 @@ class Session:
         budget = RateLimit(self._limits.max_messages_per_second)
         loop = asyncio.get_running_loop()
         async for message in self._socket:
+            await self._drained.wait()  # answers are not bounded by the queue but by this
             if not budget.take(loop.time()):
                 text = f"at most {budget.rate} messages a second"
                 if budget.refused > _PATIENCE_SECONDS * budget.rate:
@@ -128,6 +148,7 @@ class Session:
         while True:
             while self._queue:
                 body, channel = self._queue.popleft()
+                self._broadcast -= channel != _ANSWER
                 seq += 1
                 await self._socket.send_frame(self.wire.frame(seq, body), self.wire.frame_type)
                 metrics.CLIENT_MESSAGES.labels(channel).inc()
@@ -135,6 +156,7 @@ class Session:
                 code, reason = self._farewell
                 await self._socket.close(code=code, message=reason)
                 return
+            self._drained.set()
             self._filled.clear()
             await self._filled.wait()
 
@@ -168,7 +190,7 @@ class Session:
             self._say(protocol.accepted(command, stream, time_in, self._now()))
             if command.snapshot:
                 rows = self._hub.market.snapshot(stream)
-                self._say(protocol.data(stream.channel, "snapshot", rows), stream.channel)
+                self._say(protocol.data(stream.channel, "snapshot", rows))
 
     def _unsubscribe(self, command: Subscribe, stream: Stream, time_in: int) -> None:
         if self._hub.unsubscribe(self, stream):
@@ -184,8 +206,14 @@ class Session:
         now = self._now()
         self._say(protocol.refused(refusal, now, now, stream))
 
-    def _say(self, message: Message, channel: str = "control") -> None:
-        self.offer(self.wire.body(message), channel)
+    def _say(self, message: Message) -> None:
+        if self._farewell is None:
+            self._put(self.wire.body(message), _ANSWER)
+
+    def _put(self, body: bytes, channel: str) -> None:
+        self._queue.append((body, channel))
+        self._drained.clear()
+        self._filled.set()
 
 
 class RateLimit:

@@ -87,7 +87,8 @@ def desk(kafka: KafkaSettings, registry_url: str, tmp_path_factory: pytest.TempP
         yield Desk(settings, eurusd, xauusd, child.ready["url"])
     assert isinstance(codec._store, Registry)
     codec._store.close()
-    for future in clients.admin(kafka).delete_topics(provision.world_topics(settings)).values():
+    admin = clients.admin(kafka)
+    for future in admin.delete_topics(provision.world_topics(settings)).values():
         future.result(10)
 
 

@@ -242,7 +242,7 @@ async def test_a_client_that_does_not_read_is_closed_and_counted(
     narrow: tuple[Child, aiohttp.ClientSession], eurusd: FakeMarket
 ) -> None:
     _, http = narrow
-    reader, writer = await asyncio.open_connection(http._base_url.host, http._base_url.port, limit=1)  # type: ignore[union-attr]
+    reader, writer = await asyncio.open_connection(http._base_url.host, http._base_url.port, limit=1_024)  # type: ignore[union-attr]
     writer.write(
         b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -250,7 +250,6 @@ async def test_a_client_that_does_not_read_is_closed_and_counted(
     assert await reader.readuntil(b"\r\n\r\n")
     asked = json.dumps({"method": "subscribe", "params": {"channel": "ticks", "symbol": "*"}}).encode()
     writer.write(bytes([0x81, 0x80 | len(asked), 0, 0, 0, 0]) + asked)
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def metrics() -> str:
         async with http.get("/metrics") as response:
