@@ -54,15 +54,19 @@ class Runner:
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
+        group = world.group(f"sink.{sink.name}")
+        # The embedded broker never gives up a member that was killed; one that comes back by name replaces itself.
+        static = {"group.instance.id": group} if kafka.embedded else {}
         self._consumer: Consumer = clients.consumer(
             kafka,
-            group=world.group(f"sink.{sink.name}"),
+            group=group,
             **{
                 "enable.partition.eof": True,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.session_timeout_ms // 3,
                 "partition.assignment.strategy": "range",
                 "on_commit": _hinted,
+                **static,
             }
             | overrides,
         )

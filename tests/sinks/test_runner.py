@@ -230,7 +230,8 @@ def test_two_runners_of_one_group_share_the_work(settings: Settings, codec: Code
     with running(settings, sink_of(settings, "lake"), codec) as first:
         assert first.ready.wait(30)
         fill(settings, codec, 100, 100)
-        with running(settings, sink_of(settings, "lake"), codec) as second:
+        instance = {"group.instance.id": "second"} if settings.kafka.embedded else {}
+        with running(settings, sink_of(settings, "lake"), codec, **instance) as second:
             fill(settings, codec, 200, 100)
             assert second.ready.wait(30)
             fill(settings, codec, 300, 100)
