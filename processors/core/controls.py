@@ -81,7 +81,7 @@ def _spec(work: Work, position: int, control: Control, spec: SymbolSpec) -> None
     if before == spec:
         return
     terms = terms_of(spec, work.rules.future_tolerance_ms)
-    if series.terms is not None and series.terms.zone is not terms.zone:
+    if series.terms is not None and series.terms.zone.name != terms.zone.name:
         series.zone_from = series.last[0] + 1
     series.spec, series.terms, series.feed = spec, terms, spec.feed
     work.specs.append((position, spec))

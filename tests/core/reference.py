@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -221,7 +222,7 @@ class Reference:
             for timeframe in self.timeframes:
                 self.add(at, row, row.spec, timeframe, tick)
 
-    def reason(self, row: Row, tick: Tick) -> str:
+    def reason(self, row: Row, tick: Tick) -> str:  # noqa: C901, PLR0911 - rule after rule, as the design lists them
         spec = row.spec
         if spec is None:
             return "no_spec"
@@ -305,8 +306,4 @@ class Reference:
 def union(spans: list[tuple[int, int]]) -> int:
     """Milliseconds covered by any of them, counted naively by their cut points."""
     cuts = sorted({edge for pair in spans for edge in pair})
-    return sum(
-        after - before
-        for before, after in zip(cuts, cuts[1:], strict=False)
-        if any(a <= before and after <= b for a, b in spans)
-    )
+    return sum(after - before for before, after in pairwise(cuts) if any(a <= before and after <= b for a, b in spans))

@@ -1,0 +1,187 @@
+"""What the rules mean, one by one, in both ways of working."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from processors.core.state import State, progress, restore
+from processors.core.step import step
+from processors.core.terms import terms_of
+from processors.core.types import Outcome, Rules
+from schemas.errors import DecodeError
+from schemas.records import Bar, BarStatus, Control, ControlKind, Tick
+from tests.core.streams import batch, message, spec
+
+MONDAY = 1_741_564_800_000  # 2025-03-10 00:00 UTC
+MINUTE = 60_000
+RULES = Rules(("M1", "H1"))
+
+
+@pytest.fixture(params=[0, 1_000], ids=["columnar", "plain"])
+def partition(request: pytest.FixtureRequest) -> Partition:
+    return Partition(request.param)
+
+
+class Partition:
+    def __init__(self, small: int) -> None:
+        self.small, self.state, self.offset, self.rules = small, State(), 0, RULES
+        self.outcome: Outcome
+
+    def take(self, *records: Tick | Control) -> list[Bar]:
+        messages = [message(record) for record in records]
+        self.outcome, self.state = step(self.state, batch(messages, self.offset), self.rules, small=self.small)
+        self.offset += len(records)
+        return [closed.bar for closed in self.outcome.closed]
+
+    def begin(self, **changes: object) -> None:
+        self.take(
+            control("symbol_spec", symbol="BTCUSD", spec=spec("BTCUSD", **changes)), control("coverage", "BTCUSD")
+        )
+
+
+def control(kind: str, symbol: str | None = None, **fields: object) -> Control:
+    values: dict[str, object] = {"feed": "sim", "shard": "a", "time": MONDAY} | fields
+    return Control(kind=ControlKind(kind), symbol=symbol, **values)  # type: ignore[arg-type]
+
+
+def tick(after: int, bid: float = 1.1, ask: float = 1.2, **fields: object) -> Tick:
+    ts = MONDAY + after
+    values: dict[str, object] = {
+        "ordinal": 0,
+        "flags": 6,
+        "feed": "sim",
+        "server_time": ts,
+        "ts_recv": ts * 1_000,
+    } | fields
+    return Tick(symbol="BTCUSD", ts_event=ts, bid=bid, ask=ask, **values)  # type: ignore[arg-type]
+
+
+def watermark(after: int, **fields: Any) -> Control:
+    return control("watermark", time=MONDAY + after, **fields)
+
+
+def test_a_watermark_closes_what_ends_by_it_and_nothing_before(partition: Partition) -> None:
+    partition.begin()
+    assert partition.take(tick(10), tick(MINUTE - 1, 1.3, 1.4)) == []
+    assert partition.take(watermark(MINUTE - 2)) == []
+    assert partition.take(watermark(10 * MINUTE, shard="b")) == []
+    (bar,) = partition.take(watermark(MINUTE - 1))
+    assert (bar.timeframe, bar.open, bar.close, bar.tick_count, bar.status) == ("M1", 1.1, 1.3, 2, BarStatus.FINAL)
+    (closed,) = partition.outcome.closed
+    assert (closed.first_offset, closed.last_offset, closed.cause_offset) == (2, 3, 6)
+
+
+def test_the_next_tick_closes_a_bar_but_a_rejected_one_does_not(partition: Partition) -> None:
+    partition.begin()
+    assert partition.take(tick(0), tick(MINUTE, 1.5, 1.4), tick(MINUTE + 1, -1.0)) == []
+    assert len(partition.outcome.rejected) == 2
+    assert [bar.ts_open for bar in partition.take(tick(3 * MINUTE))] == [MONDAY]
+
+
+def test_a_tick_that_comes_after_its_bar_closed_is_too_late(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), watermark(MINUTE - 1), tick(500))
+    assert partition.outcome.reasons.tolist() == [5]
+    partition.take(tick(500))
+    assert partition.outcome.repeats == 1
+
+
+def test_a_bar_that_began_before_coverage_is_live_and_partial_but_not_published(partition: Partition) -> None:
+    partition.take(control("symbol_spec", symbol="BTCUSD", spec=spec("BTCUSD")))
+    partition.take(control("coverage", "BTCUSD", time=MONDAY + 5_000))
+    partition.take(tick(6_000))
+    ((live, _),) = partition.outcome.live
+    assert [bar.status for bar in live.bars] == [BarStatus.PARTIAL] * 2
+    assert partition.take(tick(MINUTE)) == []
+    assert [bar.ts_open for bar in partition.take(tick(2 * MINUTE))] == [MONDAY + MINUTE]
+
+
+def test_overlapping_gaps_count_once_and_make_bars_partial(partition: Partition) -> None:
+    partition.begin()
+    spans = [(10_000, 20_000), (15_000, 30_000), (50_000, 90_000)]
+    gaps = [control("gap", "BTCUSD", from_=MONDAY + start, to=MONDAY + end) for start, end in spans]
+    bars = partition.take(tick(0), *gaps, tick(MINUTE + 1), tick(2 * MINUTE), tick(3 * MINUTE))
+    assert [(bar.status, bar.feed_gap_ms) for bar in bars] == [
+        (BarStatus.PARTIAL, 30_000), (BarStatus.PARTIAL, 30_000), (BarStatus.FINAL, 0)
+    ]  # fmt: skip
+    assert [event.kind for _, event in partition.outcome.events] == ["gap"] * 3
+
+
+def test_a_correction_goes_into_open_bars_and_is_known_the_second_time(partition: Partition) -> None:
+    partition.begin()
+    late = tick(100, 1.0, 1.4, correction=True, ordinal=1)
+    partition.take(tick(200), tick(300), late, late)
+    assert partition.outcome.repeats == 1
+    (bar,) = partition.take(watermark(MINUTE))
+    assert (bar.open, bar.close, bar.low, bar.tick_count, bar.first_tick_ts) == (1.0, 1.1, 1.0, 3, MONDAY + 100)
+    partition.take(tick(400, correction=True))
+    assert partition.outcome.reasons.tolist() == [5]
+
+
+def test_one_tick_from_the_future_does_not_make_repeats_of_the_rest(partition: Partition) -> None:
+    partition.begin()
+    future = tick(10 * MINUTE, ts_recv=MONDAY * 1_000)
+    partition.take(future, tick(100), future)
+    assert (partition.outcome.reasons.tolist(), len(partition.outcome.clean), partition.outcome.repeats) == ([6], 1, 1)
+
+
+def test_a_timeframe_added_by_a_setting_starts_with_its_next_whole_bar(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0))
+    partition.rules = Rules(("M1", "M5", "H1"))
+    bars = partition.take(tick(MINUTE), watermark(5 * MINUTE), tick(5 * MINUTE + 1), watermark(10 * MINUTE))
+    assert [(bar.timeframe, bar.ts_open - MONDAY) for bar in bars if bar.timeframe == "M5"] == [("M5", 5 * MINUTE)]
+
+
+def test_a_change_of_spec_is_copied_once_and_leaves_open_bars_their_rules(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0))
+    changed = control("symbol_spec", symbol="BTCUSD", spec=spec("BTCUSD", point=1e-3))
+    (first, second) = partition.take(changed, changed, tick(MINUTE), tick(2 * MINUTE))
+    assert len(partition.outcome.specs) == 1
+    assert [event.text for _, event in partition.outcome.events] == ["point 1e-05 -> 0.001"]
+    assert (first.rules, second.rules) == tuple(terms_of(s, 60_000).hash for s in (spec("BTCUSD"), changed.spec) if s)
+
+
+def test_bars_of_the_last_price_count_trades_only(partition: Partition) -> None:
+    partition.begin(chart_mode="last")
+    trade = {"flags": 8 | 16, "volume": 2.5}
+    bars = partition.take(
+        tick(0),
+        tick(1, last=7.0, **trade),
+        tick(2, 0.0, 0.0, last=6.0, **trade),
+        tick(3),
+        tick(4, flags=8),
+        tick(MINUTE),
+    )
+    assert partition.outcome.reasons.tolist() == [3]
+    (bar,) = bars
+    assert (bar.open, bar.close, bar.tick_volume, bar.real_volume, bar.tick_count) == (7.0, 6.0, 2, 5.0, 2)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"point": 0.0}, {"point": float("nan")}, {"zone": "Mars"}, {"calendar": "{"}, {"symbol": "OTHER"}, {"feed": "b"}],
+)
+def test_a_spec_that_cannot_be_worked_with_is_a_dead_letter(partition: Partition, broken: dict[str, object]) -> None:
+    partition.begin()
+    wrong = replace(spec("BTCUSD"), **broken)  # type: ignore[arg-type]
+    partition.take(control("symbol_spec", symbol="BTCUSD", spec=wrong), tick(0))
+    assert [type(error) for _, error in partition.outcome.dead] == [DecodeError]
+    assert len(partition.outcome.clean) == 1
+
+
+def test_the_hash_is_of_rules_and_not_of_names() -> None:
+    usual = terms_of(spec("EURUSD"), 60_000).hash
+    assert terms_of(spec("EURUSD", shard="b", broker_name="EURUSD.x", feed="f"), 60_000).hash == usual
+    for change in ({"zone": "UTC"}, {"point": 1e-4}, {"crossed": "keep"}, {"chart_mode": "last"}, {"calendar": ""}):
+        assert terms_of(spec("EURUSD", **change), 60_000).hash != usual
+
+
+def test_progress_says_where_to_go_on() -> None:
+    state = State(watermarks={"f/b": 2, "f/a": 1})
+    assert [mark.shard for mark in progress(state, 7).watermarks] == ["f/a", "f/b"]
+    assert restore([], progress(state, 7), RULES).watermarks == state.watermarks
