@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from confluent_kafka import KafkaError, Message, TopicPartition
-
 from pydantic import SecretStr
 
 from infra import kafka as clients
