@@ -46,8 +46,10 @@ class ProcessorApp(faust.App):
     BootStrategy = _NoFaustProducer
 
 
-def create(settings: Settings, ownership: Ownership, pipeline: Pipeline, threads: ThreadPoolExecutor) -> ProcessorApp:
-    """The app of a worker; ``threads`` do what blocks."""
+def create(
+    settings: Settings, ownership: Ownership, pipeline: Pipeline, threads: ThreadPoolExecutor, instance: str | None
+) -> ProcessorApp:
+    """The app of a worker; ``threads`` do what blocks, ``instance`` makes it a static member of its group."""
     world = World(settings.world)
     app = ProcessorApp(
         world.group(GROUP),
@@ -56,6 +58,7 @@ def create(settings: Settings, ownership: Ownership, pipeline: Pipeline, threads
         broker_heartbeat_interval=_HEARTBEAT_SECONDS,
         broker_rebalance_timeout=_REBALANCE_SECONDS,
         broker_request_timeout=_REQUEST_SECONDS,
+        consumer_group_instance_id=instance,
         broker_commit_interval=_LAG_COMMIT_SECONDS,
         key_serializer="raw",
         value_serializer="raw",

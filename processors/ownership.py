@@ -155,7 +155,7 @@ class Ownership:
             self._record_loss(number, stand, state, first)
             next_offset = first
         struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
-        return Partition(number, epoch, self._writers[number], state, next_offset, end, struck)
+        return Partition(number, epoch, self._writers[number], state, next_offset, next_offset, end, struck)
 
     def _record_loss(self, number: int, stand: _Stand, state: State, first: int) -> None:
         """Record that records before ``first`` are gone. Raises ComponentError unless that is accepted."""

@@ -25,9 +25,11 @@ class Partition:
     """After the last batch that was handed to the step."""
     next_offset: int
     """The first offset whose record no committed transaction covers."""
-    end: int = 0
+    read_to: int
+    """The offset to be fetched next."""
+    end: int
     """The end of the partition as it was last heard of."""
-    struck: deque[int] = field(default_factory=deque)
+    struck: deque[int]
     """Offsets of recent dead letters."""
     in_flight: int = 0
     """Batches fetched and not yet committed."""

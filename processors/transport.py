@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Protocol, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -75,6 +75,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             **clients.aiokafka(self.kafka),
             client_id=conf.broker_client_id,
             group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -104,8 +105,14 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         await self.call_thread(seek)
 
     async def _fetch_records(self, *args: Any, **options: Any) -> Any:
-        """The records and the epoch they are of: seeks run on this loop too, with no await in between."""
-        records = await super()._fetch_records(*args, **options)
+        """The records and the epoch they are of: seeks run on this loop too, with no await in between.
+
+        A partition that was assigned and not yet sought has no position, which aiokafka tells as an error.
+        """
+        try:
+            records = await super()._fetch_records(*args, **options)
+        except NoOffsetForPartitionError:
+            records = {}
         return self.epoch, records
 
 
@@ -134,7 +141,11 @@ class BatchConsumer(driver.Consumer):
             await asyncio.sleep(_BUSY_SECONDS if active else _IDLE_SECONDS)
             return
         # While others are busy a long wait for a quiet partition would hold them up afterwards.
-        fetched: Any = await self._thread.getmany(wanted, timeout if len(wanted) == len(active) else _SHORT_SECONDS)
+        try:
+            fetched: Any = await self._thread.getmany(wanted, timeout if len(wanted) == len(active) else _SHORT_SECONDS)
+        except OffsetOutOfRangeError:
+            await self._look_for_loss(wanted)
+            return
         if not fetched or self.should_stop or not self.flow_active:
             return  # the flow stops for a rebalance only, which seeks again
         epoch, by_partition = fetched
@@ -142,9 +153,11 @@ class BatchConsumer(driver.Consumer):
             partition = self.owner.owned(tp.partition)
             if partition is None or partition.epoch != epoch:
                 continue
+            fetch = Fetch(partition, records)
             partition.in_flight += 1
+            partition.read_to = fetch.next_offset
             partition.end = self.highwater(tp)
-            yield tp, self._message(tp, Fetch(partition, records))
+            yield tp, self._message(tp, fetch)
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
         """Take the assigned partitions over and go on where their last transaction ended.
@@ -182,6 +195,18 @@ class BatchConsumer(driver.Consumer):
         acknowledged.clear()
         self._acked_index[tp].clear()
         return last + 1
+
+    async def _look_for_loss(self, wanted: set[Any]) -> None:
+        """Leave if what is to be read next is gone; the next takeover records the loss.
+
+        The error may also be of an earlier position, from before the seek: then all is well.
+        """
+        for tp, first in (await self.earliest_offsets(*wanted)).items():
+            partition = self.owner.owned(tp.partition)
+            if partition and partition.read_to < first:
+                self.owner.fail(
+                    BrokerError(f"{tp.topic}[{tp.partition}]: {partition.read_to} to {first - 1} went while being read")
+                )
 
     def _has_room(self, tp: Any) -> bool:
         partition = self.owner.owned(tp.partition)
