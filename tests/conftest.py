@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import uuid
@@ -81,9 +80,6 @@ def kafka(request: pytest.FixtureRequest, start_broker: Callable[[str], KafkaSet
 @pytest.fixture(scope="session")
 def registry_url(kafka: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An embedded registry on the broker of `kafka`."""
-    if importlib.util.find_spec("infra.registry.service") is None:
-        yield "http://127.0.0.1:1"
-        return
     settings = Settings(
         kafka=kafka,
         home=tmp_path_factory.mktemp("registry"),

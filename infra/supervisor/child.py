@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 from infra.supervisor.policy import Restarts
 
 _TAIL_BYTES: Final = 8_192
+_NOT_TELLING: Final = {"", "ready", "stopped"}
 
 
 class State(StrEnum):
@@ -59,6 +60,7 @@ class Child:
         self.due = 0.0
         """When a child that backs off is to be started again, by the monotonic clock."""
         self.ready_after: float | None = None
+        self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._said_ready = threading.Event()
 
@@ -93,6 +95,7 @@ class Child:
         self.ready_after = None
         self.state, self.started = State.STARTING, time.monotonic()
         with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 self.command.arguments,
                 stdin=subprocess.PIPE,
@@ -145,15 +148,15 @@ class Child:
         return delay
 
     def last_words(self) -> str:
-        """The last line of its log that says something, without the decoration."""
+        """What the last telling line says that it has logged since its start."""
         try:
             with self.log_file.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
                 lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        telling = [text for text in map(_said, lines) if text not in {"", "stopped"}]
-        return telling[-1] if telling else ""
+        telling = [text for text in map(_said, lines) if text not in _NOT_TELLING]
+        return telling[-1] if telling else "it said nothing"
 
     def snapshot(self) -> dict[str, Any]:
         """Its state, for `arbitrex status`."""

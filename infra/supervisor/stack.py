@@ -122,7 +122,7 @@ class Stack:
     def _notice_slow(self, child: Child) -> None:
         if child.name not in self._noticed and time.monotonic() - child.started > _NOTICE_SECONDS:
             self._noticed.add(child.name)
-            self._say(f"{child.name:<10} not ready yet: {child.last_words() or 'no output'} (log: {child.log_file})")
+            self._say(f"{child.name:<10} not ready yet: {child.last_words()} (log: {child.log_file})")
 
 
 def _wait(children: Sequence[Child], seconds: float) -> None:

@@ -32,6 +32,7 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
         settings = Settings(home=folder, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:0"))
         mine = child_environment(settings)
         chosen = ("ARBITREX_HOME", "ARBITREX_KAFKA__BOOTSTRAP_SERVERS")
@@ -41,7 +42,7 @@ class Home:
 
     def popen(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         with (self.folder.parent / f"{arguments[0]}.out").open("ab") as out:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "infra.cli", *arguments],
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -50,6 +51,8 @@ class Home:
                 env=self.environment | more,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -84,10 +87,10 @@ class Home:
 def home(tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path / "home")
     yield home
-    run = runfile.read(home.folder)
-    if run is not None:
-        psutil.Process(run.pid).kill()
-        eventually(lambda: not family_of(home), 60)
+    for process in home.started:
+        process.kill()  # nothing must be left even so
+        process.wait()
+    eventually(lambda: not family_of(home), 60)
 
 
 def family_of(home: Home) -> list[psutil.Process]:
