@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.kafka
 SYMBOLS = ("EURUSD", "BTCUSD", "USDJPY")
 
 
-def with_source(settings: Settings, **simulator: object) -> Settings:
+def with_source(settings: Settings, **simulator: Any) -> Settings:
     return settings.model_copy(
         update={
             "producer": ProducerSettings(symbols=SYMBOLS, poll_ms=20),
-            "simulator": SimulatorSettings(**simulator),  # type: ignore[arg-type]
+            "simulator": SimulatorSettings(**simulator),
         }
     )
 
