@@ -51,6 +51,8 @@ class Runner:
         self._committed: dict[Source, int] = {}
         """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
         self._assigned: list[TopicPartition] = []
+        self.rows_read = 0
+        """Rows put into the buffer so far, for progress displays."""
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
@@ -118,7 +120,9 @@ class Runner:
                 self._refused(source, error)
         for topic, found in by_topic.items():
             table = self._tables[topic]
-            self._buffer.add(table, rows_of(found, table, self._codec, self._sink.name))
+            rows = rows_of(found, table, self._codec, self._sink.name)
+            self._buffer.add(table, rows)
+            self.rows_read += rows.height
         self._buffer.move(offsets, time.monotonic())
         return sum(map(len, by_topic.values()))
 
