@@ -53,6 +53,30 @@ class OpenBar:
     first_offset: int
     last_offset: int
 
+    def copy(self) -> OpenBar:
+        """A copy to change; spelled out, since `copy.copy` takes ten times as long."""
+        return OpenBar(
+            self.ts_open,
+            self.ts_close,
+            self.open,
+            self.high,
+            self.low,
+            self.close,
+            self.ask_open,
+            self.ask_high,
+            self.ask_low,
+            self.ask_close,
+            self.tick_volume,
+            self.real_volume,
+            self.spread,
+            self.tick_count,
+            self.first,
+            self.last,
+            self.rules,
+            self.first_offset,
+            self.last_offset,
+        )
+
 
 @dataclass(slots=True)
 class Series:
@@ -83,7 +107,7 @@ class Series:
         twin.corrections = set(self.corrections)
         start = 0 if self.last < (0, 0) else self.last[0] + 1
         twin.since = {name: self.since.get(name, start) for name in rules.timeframes}
-        twin.bars = {name: copy.copy(self.bars[name]) for name in rules.timeframes if name in self.bars}
+        twin.bars = {name: self.bars[name].copy() for name in rules.timeframes if name in self.bars}
         return twin
 
     def complete(self, timeframe: str, ts_open: int) -> bool:
