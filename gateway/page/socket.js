@@ -7,7 +7,7 @@ const QUIET_MS = 60_000;
 
 /**
  * Keeps one WebSocket open. `handlers`:
- *   state(name)      "connecting", "live", "quiet" (connected, but no tick for a minute of event time) or "lost"
+ *   state(name)      "connecting", "live", "quiet" (connected, but no tick of any symbol for a minute) or "lost"
  *   reconnected()    the connection is back and the subscriptions have been sent again
  *   message(object)  a data message: {channel, type, data}
  *   error(text)      what the gateway refused
@@ -22,6 +22,8 @@ export class Connection {
   #watchdog = 0;
   #interval = 5_000;
   #beat = 0;
+  #newest = 0;
+  #moved = 0;
   #opened = false;
 
   constructor(url, handlers) {
@@ -69,15 +71,24 @@ export class Connection {
   #receive(message) {
     this.#watch();
     if (message.channel === "heartbeat") {
-      const [{ time, newest }] = message.data;
-      if (this.#beat) this.#interval = Math.max(1_000, time - this.#beat);
-      this.#beat = time;
-      this.#handlers.state(time - (newest.ticks ?? 0) > QUIET_MS ? "quiet" : "live");
+      this.#listen(message.data[0]);
     } else if (message.channel) {
       this.#handlers.message(message);
     } else if (message.success === false) {
       this.#handlers.error(message.error);
     }
+  }
+
+  #listen({ time, newest }) {
+    const ticks = newest.ticks ?? 0;
+    if (!this.#beat) this.#moved = ticks;
+    else {
+      this.#interval = Math.max(1_000, time - this.#beat);
+      if (ticks !== this.#newest) this.#moved = time;
+    }
+    this.#beat = time;
+    this.#newest = ticks;
+    this.#handlers.state(time - this.#moved > QUIET_MS ? "quiet" : "live");
   }
 
   #send(method, params) {

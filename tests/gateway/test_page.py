@@ -67,13 +67,14 @@ def shown(page: Page, name: str) -> str:
 
 def changes(page: Page, name: str) -> None:
     """Wait until what the page tells about itself is something else."""
-    page.wait_for_function("([name, old]) => document.querySelector('main').dataset[name] !== old", arg=[name, page.evaluate("name => document.querySelector('main').dataset[name]", name)])  # fmt: skip # noqa: E501
+    before = page.evaluate("name => document.querySelector('main').dataset[name]", name)
+    page.wait_for_function("([name, old]) => document.querySelector('main').dataset[name] !== old", arg=[name, before])
 
 
 @pytest.mark.usefixtures("moving")
 def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints: list[str]) -> None:
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
-    expect(page.locator("#state")).to_have_text("live")
+    expect(page.locator("#state")).to_have_text("live", timeout=20_000)
     assert int(shown(page, "bars")) > 360
     changes(page, "lastClose")
     changes(page, "lastTime")

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
+from gateway.feed import watermarks
+from infra import kafka as clients
+from infra.lake import tables
+from infra.settings import LakeSettings, Settings
+from infra.worlds import World
 from schemas.codec import to_avro
-from tests.gateway.conftest import body, settled
+from tests.gateway.conftest import Desk, body, settled
 from tests.gateway.market import MINUTE, START, FakeMarket
+from tests.support import Child, eventually
+
+PARTITIONS = 4
 
 pytestmark = pytest.mark.kafka
+
+
+def ends(settings: Settings, topic: str) -> dict[int, int]:
+    """The next offset of each partition that holds anything."""
+    consumer = clients.consumer(settings.kafka, group="test")
+    try:
+        found = {number: watermarks(consumer, topic, number)[1] for number in range(PARTITIONS)}
+    finally:
+        consumer.close()
+    return {number: end for number, end in found.items() if end}
 
 
 def iso(ms: int) -> str:
@@ -75,6 +94,31 @@ async def test_ticks_page_by_page(http: aiohttp.ClientSession, eurusd: FakeMarke
         http, "ticks", symbol="EURUSD", **{"from": str(got[3]["ts_event"]), "to": str(got[6]["ts_event"])}
     )
     assert some["ticks"] == got[3:6]
+
+
+async def test_the_lake_and_what_it_does_not_have_yet(
+    http: aiohttp.ClientSession, desk: Desk, eurusd: FakeMarket
+) -> None:
+    settings = desk.settings.model_copy(update={"lake": LakeSettings(rotate_seconds=0.2)})
+
+    def everything_in_the_lake() -> bool:
+        reached = tables.ends(settings.lake_uri, None, settings.world, PARTITIONS)
+        return all(reached.get(topic) == ends(settings, topic) for topic in map(world.topic, ("ticks.clean", "bars")))
+
+    world = World(settings.world)
+    with Child(settings, "sink", "lake"):
+        await asyncio.to_thread(eventually, everything_in_the_lake, 60)
+    in_lake = len(eurusd.ticks)
+    await asyncio.to_thread(eurusd.publish, 400, 20_000)
+    await settled(http, eurusd)
+    minutes = rows([bar for bar in eurusd.closed if bar.timeframe == "M1"], closed=True)
+    assert len([row for row in minutes if row["ts_open"] > eurusd.ticks[in_lake].ts_event]) > 100
+    assert (await body(http, "bars", symbol="EURUSD", timeframe="M1", limit="10000"))["bars"] == minutes
+    whole = await body(http, "ticks", symbol="EURUSD", limit="10000", **{"from": str(START)})
+    assert whole["ticks"] == rows(eurusd.ticks)
+    shutil.rmtree(settings.lake_uri)
+    without = await body(http, "ticks", symbol="EURUSD", limit="10000", **{"from": str(START)})
+    assert without["ticks"] == whole["ticks"]
 
 
 @pytest.mark.parametrize(
