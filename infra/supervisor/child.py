@@ -35,7 +35,7 @@ class Command:
 
     name: str
     tier: int
-    """Children of a tier start together, once all of the tier below are ready, and stop before it."""
+    """A broker's comes first, and ends last: see `infra.supervisor.stack`."""
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     grace: float = 10.0
@@ -156,7 +156,7 @@ class Child:
         except OSError:
             return ""
         telling = [text for text in map(_said, lines) if text not in _NOT_TELLING]
-        return telling[-1] if telling else "it said nothing"
+        return telling[-1] if telling else ""
 
     def snapshot(self) -> dict[str, Any]:
         """Its state, for `arbitrex status`."""

@@ -9,23 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from infra.locks import try_lock
 from schemas.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from typing import IO
 
     from infra.settings import Settings
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Lock:
             raise SettingsError(
                 f"ARBITREX_HOME={self._path.parent}: cannot be written ({error.strerror}); choose another folder"
             ) from error
-        if not _try_lock(self._file):
+        if not try_lock(self._file):
             self._file.close()
             run = read(self._path.parent)
             where = f" (pid {run.pid}, world {run.world}): {run.page}" if run else ""
@@ -88,7 +83,7 @@ def is_running(home: Path) -> bool:
     if not path.exists():
         return False
     with path.open("a+b") as file:
-        return not _try_lock(file)
+        return not try_lock(file)
 
 
 def read(home: Path) -> Run | None:
@@ -112,15 +107,3 @@ def attached(settings: Settings) -> Settings:
     if "url" not in registry.model_fields_set:
         registry = registry.model_copy(update={"url": run.registry})
     return settings.model_copy(update={"kafka": kafka, "registry": registry})
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if sys.platform == "win32":
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -17,6 +17,8 @@ COMPONENTS: Final = 2
 TIERS: Final = (BROKER, REGISTRY, COMPONENTS)
 _TICK: Final = 0.05
 _NOTICE_SECONDS: Final = 30.0
+_HUNG_SECONDS: Final = 180.0
+"""A child that is not ready by then never will be: it is ended and started again."""
 _TERMINATE_SECONDS: Final = 3.0
 _SETTINGS_EXIT: Final = 2
 """The exit code of a child that cannot run as it is configured."""
@@ -27,7 +29,7 @@ class Lost(Exception):  # noqa: N818 - not an error: the stack is started over
 
 
 class Stack:
-    """Children in tiers; a tier starts when the one below is ready and ``before`` has done what it needs.
+    """Children in tiers: the broker's, then, when it is ready and ``before`` has done what they need, the others'.
 
     The end of a child in ``fatal`` ends the whole stack: `run` then raises Lost.
     """
@@ -59,10 +61,12 @@ class Stack:
             for tier in TIERS:
                 if tier in self._before:
                     self._before[tier]()
-                members = [child for child in self.children if child.command.tier == tier and not child.off]
-                for child in members:
-                    child.start()
-                while not stopping.is_set() and not all(child.name in self._ever_ready for child in members):
+                for child in self.children:
+                    if child.command.tier == tier and not child.off:
+                        child.start()
+                if tier == REGISTRY:
+                    continue  # components wait for it themselves, and take longer to start
+                while not stopping.is_set() and not all(each.name in self._ever_ready for each in self._wanted(tier)):
                     self._tick(stopping)
                 if stopping.is_set():
                     return
@@ -89,6 +93,10 @@ class Stack:
         """All children's states."""
         return [child.snapshot() for child in self.children]
 
+    def _wanted(self, tier: int) -> list[Child]:
+        """The children that must be ready before what is above ``tier`` can be."""
+        return [child for child in self.children if child.command.tier <= tier and not child.off]
+
     def _tick(self, stopping: threading.Event) -> None:
         for child in self.children:
             if child.state in {State.WAITING, State.OFF}:
@@ -101,7 +109,7 @@ class Stack:
             elif child.state is State.BACKING_OFF and time.monotonic() >= child.due:
                 child.start()
             elif child.state is State.STARTING:
-                self._notice_slow(child)
+                self._watch_start(child)
         stopping.wait(_TICK)
 
     def _ended(self, child: Child) -> None:
@@ -112,17 +120,24 @@ class Stack:
             raise ComponentError(f"{child.name} cannot run: {words.removeprefix('arbitrex: ')}")
         delay = child.back_off(self._chance.random())
         self._noticed.discard(child.name)
-        self._say(f"{child.name:<10} ended (exit code {code}), starts again in {delay:.1f} s: {words}")
+        why = f": {words}" if code is not None and code > 0 else ""  # killed, it had no say
+        self._say(f"{child.name:<10} ended (exit code {code}), starts again in {delay:.1f} s{why}")
 
     def _say_ready(self, child: Child) -> None:
         where = child.facts.get("url") or child.facts.get("address") or ""
         about = f" ({child.facts['about']})" if "about" in child.facts else ""
         self._say(f"{child.name:<10} ready in {child.ready_after:4.1f} s  {where}{about}".rstrip())
 
-    def _notice_slow(self, child: Child) -> None:
-        if child.name not in self._noticed and time.monotonic() - child.started > _NOTICE_SECONDS:
+    def _watch_start(self, child: Child) -> None:
+        seconds = time.monotonic() - child.started
+        if seconds > _HUNG_SECONDS:
+            child.kill()
+            self._ended(child)
+        elif seconds > _NOTICE_SECONDS and child.name not in self._noticed:
             self._noticed.add(child.name)
-            self._say(f"{child.name:<10} not ready yet: {child.last_words()} (log: {child.log_file})")
+            self._say(
+                f"{child.name:<10} not ready yet: {child.last_words() or 'no word of it'} (log: {child.log_file})"
+            )
 
 
 def _wait(children: Sequence[Child], seconds: float) -> None:

@@ -110,7 +110,7 @@ def test_a_stack_from_first_start_to_reset(home: Home) -> None:
     process = home.popen("up")
     home.await_up(process)
     lines = [line.split()[0] for line in home.output().splitlines() if " ready in " in line]
-    assert lines[:3] == ["broker", "topics", "registry"]
+    assert lines[:2] == ["broker", "topics"]
     assert sorted(lines) == sorted([*COMPONENTS, "topics"])
     status = home.status()
     assert [each["component"] for each in status["components"]] == COMPONENTS
