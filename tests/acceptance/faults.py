@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -53,10 +54,13 @@ class Killer:
             for name in order:
                 if self._stop.is_set():
                     return
-                psutil.Process(stack.until(f"{name} back", lambda name=name: self._children().get(name), 60)).kill()
+                psutil.Process(stack.until(f"{name} back", partial(self._pid, name), 60)).kill()
                 self.killed[name] += 1
         except BaseException as failure:  # noqa: BLE001 - handed to the test's thread by finish()
             self._failure = failure
+
+    def _pid(self, name: str) -> int | None:
+        return self._children().get(name)
 
     def _children(self) -> dict[str, int]:
         """Pids of the children that are ready, by name."""

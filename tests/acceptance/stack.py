@@ -71,7 +71,7 @@ def settings_of(env: Mapping[str, str], stack: Mapping[str, Any]) -> Settings:
     return Settings(
         world=env["ARBITREX_WORLD"],
         home=Path(env["ARBITREX_HOME"]),
-        kafka=KafkaSettings(bootstrap_servers=stack["bootstrap_servers"], embedded=stack.get("broker") == "embedded"),
+        kafka=KafkaSettings(bootstrap_servers=stack["kafka"], embedded=stack["embedded"]),
         registry=RegistrySettings(url=stack["registry"]),
     )
 
