@@ -11,6 +11,7 @@ from infra import topics
 from infra.kafka_log import partition_count
 from infra.settings import ProcessorSettings, Settings
 from infra.worlds import World
+from processors.service import STOP_SECONDS
 from schemas.codec import Codec
 from tests.processors.oracle import caught_up, check, output
 from tests.processors.stream import Stream
@@ -68,15 +69,12 @@ def test_a_stream_with_everything_in_it(settings: Settings, codec: Codec, raw: s
 
 def test_a_stop_takes_seconds_and_leaves_the_group(settings: Settings, raw: str, stream: Stream) -> None:
     produce_all(settings, raw, stream.specs())
-    for _ in range(2):  # the second finds no member that is waited for
-        start = time.monotonic()
+    for _ in range(2):
         with Child(settings, "processor") as child:
             assert child.ready["partitions"] == partition_count(settings.kafka, raw)
-            ready = time.monotonic() - start
-            start = time.monotonic()
-        assert child.process.returncode == 0
-        assert time.monotonic() - start < 4
-        assert ready < 12
+            asked = time.monotonic()
+        assert child.process.returncode == 0  # 1 is the hard end after 15 s
+        assert time.monotonic() - asked < STOP_SECONDS
 
 
 def test_too_many_dead_letters_stop_the_worker_for_good(
@@ -110,8 +108,8 @@ def test_records_lost_to_retention(settings: Settings, codec: Codec, raw: str, s
     try:
         for future in clients.admin(settings.kafka).delete_records(gone).values():
             future.result(20)
-    except KafkaException as error:
-        pytest.skip(f"this broker does not delete records: {error}")
+    except (KafkaException, TimeoutError) as error:
+        pytest.skip(f"this broker does not delete records: {error!r}")
     with pytest.raises(AssertionError, match="ended before it was ready"), Child(settings, "processor"):
         pass
     texts = [getattr(codec.decode(m.value() or b""), "text", "") for m in output(settings, topics.FEED_EVENTS)]
