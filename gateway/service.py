@@ -39,6 +39,8 @@ def run(settings: Settings, process: Process) -> None:
         for update in feed.load(process.stopping):
             market.bars_since = feed.bars_since
             market.take(update)
+        if process.stopping.is_set():
+            return
         log.info("state restored", symbols=len(market.specs), series=len(market.closed))
         asyncio.run(_serve(settings, process, codec, feed, Hub(market)))
     finally:

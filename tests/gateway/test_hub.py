@@ -1,0 +1,129 @@
+"""The market's state and who is told what, without sockets or Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.app import Door
+from gateway.hub import Hub
+from gateway.market import CLOSED_BARS, ClosedBars, Market, Placed, Update, quote
+from gateway.protocol import Stream
+from gateway.session import RateLimit
+from gateway.wire import JSON, Wire
+from schemas.records import ChartMode, LiveBars
+from tests.gateway.market import spec
+
+SYMBOLS = ("EURUSD", "XAUUSD")
+FRAMES = ("M1", "H1")
+
+
+class Ear:
+    """A client that keeps what it is offered."""
+
+    def __init__(self) -> None:
+        self.wire: Wire = JSON
+        self.heard: list[dict[str, Any]] = []
+
+    def offer(self, body: bytes, channel: str) -> None:
+        message = orjson.loads(self.wire.frame(7, body))
+        assert message["seq"] == 7
+        assert message["channel"] == channel
+        self.heard.append(message)
+
+
+def bar(symbol: str, timeframe: str, ts_open: int, revision: int = 0) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "timeframe": timeframe,
+        "ts_open": ts_open,
+        "ts_close": ts_open + 1,
+        "revision": revision,
+    }
+
+
+SUBSCRIPTIONS = st.sets(
+    st.builds(Stream, st.just("bars"), st.sampled_from((*SYMBOLS, "*")), st.sampled_from((*FRAMES, "*")))
+)
+BARS = st.lists(
+    st.builds(bar, st.sampled_from(SYMBOLS), st.sampled_from(FRAMES), st.integers(0, 20), st.integers(0, 3)),
+    max_size=30,
+)
+
+
+@given(SUBSCRIPTIONS, BARS, BARS)
+def test_snapshot_and_updates_are_all_and_each_once(
+    streams: set[Stream], before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
+    hub, ear = Hub(Market()), Ear()
+    hub.join(ear)
+    hub.apply(Update(bars=[Placed(row, 0, offset) for offset, row in enumerate(before)]))
+    for stream in streams:
+        hub.subscribe(ear, stream)
+    wanted = [
+        row
+        for row in after
+        if any(s.symbol in ("*", row["symbol"]) and s.timeframe in ("*", row["timeframe"]) for s in streams)
+    ]
+    for offset, row in enumerate(after):
+        hub.apply(Update(bars=[Placed(row, 0, len(before) + offset)]))
+    assert [row for message in ear.heard for row in message["data"]] == wanted
+    newest = {(row["symbol"], row["timeframe"], row["ts_open"]): row for row in before + after}
+    shown = hub.market.snapshot(Stream("bars", "*", "*"))
+    assert {(row["symbol"], row["timeframe"], row["ts_open"]): row for row in shown} == newest
+    assert len(shown) == len(newest)
+    hub.leave(ear)
+    hub.apply(Update(bars=[Placed(bar("EURUSD", "M1", 99), 0, 99)]))
+    assert len(ear.heard) == len(wanted)
+
+
+def test_a_window_knows_from_where_on_it_is_whole() -> None:
+    window = ClosedBars(since=0)
+    for number in range(CLOSED_BARS):
+        window.add(Placed(bar("EURUSD", "M1", number), 0, 10 * number))
+    assert window.since == 0
+    window.add(Placed(bar("EURUSD", "M1", 3, revision=1), 0, 5_000))
+    assert window.since == 0
+    window.add(Placed(bar("EURUSD", "M1", CLOSED_BARS), 0, 5_010))
+    assert window.since == 1
+    assert [row["ts_open"] for row in window.rows()] == list(range(1, CLOSED_BARS + 1))
+
+
+def test_an_older_tick_does_not_take_the_newest_ones_place() -> None:
+    market = Market()
+    rows = [{"symbol": "EURUSD", "ts_event": time, "ordinal": 0} for time in (5, 9, 7)]
+    market.take(Update(ticks={"EURUSD": rows[:2]}))
+    market.take(Update(ticks={"EURUSD": rows[2:]}))
+    assert market.snapshot(Stream("ticks", "EURUSD")) == [rows[1]]
+
+
+def test_no_quote_is_made_up_for_a_symbol_charted_by_its_last_price() -> None:
+    state = LiveBars(symbol="GOLD", feed="sim", last_ts=1, last_ordinal=0)
+    assert quote(state, replace(spec("GOLD"), chart_mode=ChartMode.LAST)) is None
+
+
+def test_the_rate_limit_is_a_bucket_of_one_second() -> None:
+    limit = RateLimit(5)
+    assert [limit.take(0.0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert limit.refused == 2
+    assert limit.take(0.2)
+    assert not limit.take(0.2)
+    assert limit.take(10.0)
+    assert limit.refused == 0
+
+
+def test_who_may_come_in() -> None:
+    local = Door("127.0.0.1", ("https://desk.example",))
+    assert local.refuses("127.0.0.1:8080", None) is None
+    assert local.refuses("localhost:8080", "http://localhost:8080") is None
+    assert local.refuses("[::1]:8080", None) is None
+    assert local.refuses("127.0.0.1:8080", "https://desk.example") is None
+    assert local.refuses("desk.example", "https://desk.example") is None
+    assert local.refuses("127.0.0.1:8080", "http://evil.example") is not None
+    assert local.refuses("127.0.0.1:8080", "null") is not None
+    assert local.refuses("evil.example:8080", "http://evil.example:8080") is not None
+    assert Door("0.0.0.0", ()).refuses("gateway.internal:8080", None) is None  # noqa: S104
