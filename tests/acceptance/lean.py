@@ -63,7 +63,7 @@ def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours:
     clean = census.frame(settings, codec, topics.TICKS_CLEAN, "Tick")
     rejected = census.frame(settings, codec, topics.TICKS_REJECTED, "Tick")
     bars = census.frame(settings, codec, topics.BARS, "Bar").filter(pl.col("timeframe") == "M1")
-    lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(_csv_folder(settings))
+    lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(settings.csv_dir)
     dead = len(census.messages(settings, topics.DEAD_LETTERS))
     rows = []
     for feed in feeds:
@@ -126,7 +126,7 @@ def processed(settings: Settings, codec: Codec) -> bool:
 
 def stored(settings: Settings, clean: int) -> bool:
     """Whether both sinks hold as many ticks as are clean; more is for `check` to find."""
-    lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(_csv_folder(settings))
+    lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(settings.csv_dir)
     return min(sum(lake.values()), sum(csv.values())) >= clean
 
 
@@ -164,10 +164,6 @@ def _import(env: dict[str, str], feed: Feed, world: str, *, own_hours: bool, spe
         options += ["--speed", str(speed)]
     done = stack.run(env, "import", "lean", str(feed.tick_folder), *options, timeout=1200)
     assert done.returncode == 0, done.stderr
-
-
-def _csv_folder(settings: Settings) -> Path:
-    return settings.csv_dir / "worlds" / settings.world
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
