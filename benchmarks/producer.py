@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from confluent_kafka import Producer
 
 from infra import kafka as clients
 from infra import provision
 from infra.market.zones import ServerZone
-from infra.settings import Settings, load
+from infra.settings import load
 from infra.supervisor.runfile import attached
 from infra.topics import TICKS_RAW
 from infra.worlds import World
@@ -51,10 +52,8 @@ def generate(folder: Path, ticks: int) -> lean.TickFile:
     return lean.TickFile(path, "EURUSD", datetime.strptime(DAY, "%Y%m%d").replace(tzinfo=UTC).date())
 
 
-def bare(settings: Settings, values: list[bytes], times: list[int]) -> None:
+def bare(producer: Producer, topic: str, values: list[bytes], times: list[int]) -> None:
     """The loop that nothing in Python can be faster than."""
-    producer = clients.producer(settings.kafka)
-    topic = World(settings.world).topic(TICKS_RAW.name)
     for value, moment in zip(values, times, strict=True):
         while True:
             try:
@@ -65,12 +64,10 @@ def bare(settings: Settings, values: list[bytes], times: list[int]) -> None:
     producer.flush()
 
 
-def publish(settings: Settings, codec: Codec, file: lean.TickFile) -> None:
-    publisher = Publisher(settings, codec, threading.Event(), feed="bench", shard="bench")
+def publish(publisher: Publisher, file: lean.TickFile) -> None:
     publisher.ticks("EURUSD", columns(lean.read(file).ticks, Cursor(0), ZONE))
     while not publisher.flush(1.0):
         pass
-    publisher.close()
 
 
 def rate(ticks: int, work: Callable[[], object], rounds: int = 3) -> float:
@@ -100,12 +97,16 @@ def main() -> None:
             header = codec.headers["Tick"]
             values = encode_ticks(table, header=header, symbol="EURUSD", feed="bench")
             times = table.ts_event.tolist()
+            producer = clients.producer(settings.kafka)
+            topic = World(settings.world).topic(TICKS_RAW.name)
+            publisher = Publisher(settings, codec, threading.Event(), feed="bench", shard="bench")
             figures = {
                 "read the file": rate(ticks, lambda: lean.read(file)),
                 "encode": rate(ticks, lambda: encode_ticks(table, header=header, symbol="EURUSD", feed="bench")),
-                "bare produce loop": rate(ticks, lambda: bare(settings, values, times), 2),
-                "read, encode, publish": rate(ticks, lambda: publish(settings, codec, file), 2),
+                "bare produce loop": rate(ticks, lambda: bare(producer, topic, values, times)),
+                "read, encode, publish": rate(ticks, lambda: publish(publisher, file)),
             }
+            publisher.close()
     finally:
         admin = clients.admin(settings.kafka)
         for future in admin.delete_topics(provision.world_topics(settings)).values():
