@@ -67,8 +67,7 @@ def shown(page: Page, name: str) -> str:
 
 def changes(page: Page, name: str) -> None:
     """Wait until what the page tells about itself is something else."""
-    before = page.evaluate("name => document.querySelector('main').dataset[name]", name)
-    page.wait_for_function("([name, old]) => document.querySelector('main').dataset[name] !== old", arg=[name, before])
+    expect(page.locator("main")).not_to_have_attribute(f"data-{name}", shown(page, name), timeout=20_000)
 
 
 @pytest.mark.usefixtures("moving")
@@ -76,8 +75,8 @@ def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints:
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
     expect(page.locator("#state")).to_have_text("live", timeout=20_000)
     assert int(shown(page, "bars")) > 360
-    changes(page, "lastClose")
-    changes(page, "lastTime")
+    changes(page, "last-close")
+    changes(page, "last-time")
     changes(page, "updates")
     assert float(shown(page, "last-close")) == pytest.approx(1.085, rel=0.01)
     assert float(page.locator("#bid").inner_text()) == pytest.approx(1.085, rel=0.01)
@@ -85,13 +84,13 @@ def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints:
 
     page.select_option("#symbol", "XAUUSD")
     page.wait_for_selector(BARS.format("XAUUSD", "M1"))
-    changes(page, "lastClose")
+    changes(page, "last-close")
     assert float(shown(page, "last-close")) == pytest.approx(2_390, rel=0.01)
     expect(page.locator("#name")).to_have_text("XAUUSD")
 
     page.get_by_role("radio", name="M5", exact=True).click()
     page.wait_for_selector(BARS.format("XAUUSD", "M5"))
-    changes(page, "lastClose")
+    changes(page, "last-close")
     assert int(shown(page, "last-time")) % 300_000 == 0
 
     page.get_by_role("radio", name="M5", exact=True).press("ArrowRight")
