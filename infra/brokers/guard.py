@@ -47,7 +47,7 @@ def main(pid_file: Path, log_file: Path, grace: float, command: list[str]) -> in
     del job  # held until here: closing its handle ends the program
     with contextlib.suppress(OSError):
         pid_file.unlink(missing_ok=True)
-    return code
+    return code if code >= 0 else 128 - code  # killed by a signal: as shells say it
 
 
 def _wait_for_parent(stopping: threading.Event) -> None:

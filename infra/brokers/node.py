@@ -62,6 +62,11 @@ class Node:
         except (OSError, ValueError, psutil.Error):
             return None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def prepare(self) -> bool:
         """Stop a broker of the same folder that was left behind, and set its log aside; whether there was one."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +89,7 @@ class Node:
 
     def launch(self) -> None:
         """Start it without waiting."""
+        self.ask_to_stop()  # closes our end of an ended one's pipe
         self.prepare()
         self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 

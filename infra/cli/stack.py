@@ -125,15 +125,20 @@ def broker(
     port: Annotated[int, typer.Option(help="The first node's; the others follow. 0: any free ones.")] = 9092,
 ) -> None:
     """Run an Apache Kafka on this machine: Java 17 or newer, and KAFKA_HOME or Maven."""
+    from infra import logs
     from infra.brokers.kafka import KafkaCluster
     from infra.process import Process
     from infra.settings import load
 
-    settings = load()
+    settings, log = load(), logs.logger(__name__)
     with (
         Process(settings, "broker") as process,
         KafkaCluster(settings.home, nodes, port) as cluster,
     ):
         process.ready(bootstrap_servers=cluster.bootstrap_servers)
         typer.echo(f"ARBITREX_KAFKA__BOOTSTRAP_SERVERS={cluster.bootstrap_servers}", err=True)
-        process.stopping.wait()
+        while not process.stopping.wait(_POLL_SECONDS):
+            for node in cluster.nodes:
+                if node.ended:
+                    log.warning("a node ended and is started again", node=node.name, log=str(node.log_file))
+                    node.launch()

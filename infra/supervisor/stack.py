@@ -20,6 +20,7 @@ _NOTICE_SECONDS: Final = 30.0
 _HUNG_SECONDS: Final = 180.0
 """A child that is not ready by then never will be: it is ended and started again."""
 _TERMINATE_SECONDS: Final = 3.0
+_KILLED: Final = 128
 _SETTINGS_EXIT: Final = 2
 """The exit code of a child that cannot run as it is configured."""
 
@@ -120,7 +121,7 @@ class Stack:
             raise ComponentError(f"{child.name} cannot run: {words.removeprefix('arbitrex: ')}")
         delay = child.back_off(self._chance.random())
         self._noticed.discard(child.name)
-        why = f": {words}" if code is not None and code > 0 else ""  # killed, it had no say
+        why = f": {words}" if words and code is not None and 0 < code < _KILLED else ""  # killed, it had no say
         self._say(f"{child.name:<10} ended (exit code {code}), starts again in {delay:.1f} s{why}")
 
     def _say_ready(self, child: Child) -> None:

@@ -23,7 +23,7 @@ from infra.supervisor.assembly import child_environment
 from infra.worlds import World
 from tests.support import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 COMPONENTS = ["broker", "registry", "producer", "processor", "sink-lake", "sink-csv", "gateway"]
 
 
