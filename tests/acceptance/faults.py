@@ -13,6 +13,7 @@ from typing import Self
 import psutil
 
 from tests.acceptance import stack
+from tests.support import eventually
 
 SPARED = ("broker",)
 """The embedded broker keeps its data in memory: killing it is another test's."""
@@ -54,7 +55,7 @@ class Killer:
             for name in order:
                 if self._stop.is_set():
                     return
-                psutil.Process(stack.until(f"{name} back", partial(self._pid, name), 60)).kill()
+                psutil.Process(eventually(partial(self._pid, name), 90, every=0.3)).kill()
                 self.killed[name] += 1
         except BaseException as failure:  # noqa: BLE001 - handed to the test's thread by finish()
             self._failure = failure

@@ -30,6 +30,7 @@ from schemas.records import Progress
 from tests.acceptance import census, oracle, stack
 from tests.acceptance.faults import Killer
 from tests.acceptance.oracle import PRICES, Feed
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,9 +150,9 @@ def pipeline(
                 _import(env, feed, world, own_hours=own_hours, speed=speed)
             if killer:
                 killer.finish()
-        stack.until("the processor's end", lambda: processed(settings, codec), 600)
+        eventually(lambda: processed(settings, codec), 600, every=1)
         clean = len(census.messages(settings, topics.TICKS_CLEAN))
-        stack.until("the sinks' end", lambda: stored(settings, clean), 120)
+        eventually(lambda: stored(settings, clean), 300, every=1)
         assert supervisor.poll() is None
         return check(settings, codec, feeds, own_hours=own_hours)
 

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infra.settings import KafkaSettings, RegistrySettings, Settings
+from tests.support import eventually
 
 ARBITREX = (sys.executable, "-c", "from infra.cli.main import main; main()")
 
@@ -38,15 +38,6 @@ def run(env: Mapping[str, str], *arguments: str, timeout: float = 600) -> subpro
     )
 
 
-def until(what: str, condition: Callable[[], Any], timeout: float) -> Any:
-    """Ask again until the condition holds; AssertionError when it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout:.0f} s"
-        time.sleep(0.2)
-    return found
-
-
 def status(env: Mapping[str, str]) -> dict[str, Any]:
     """What `arbitrex status --json` says; empty while nothing runs."""
     done = run(env, "status", "--json", timeout=30)
@@ -59,7 +50,7 @@ def up(env: Mapping[str, str], *arguments: str, log: Path) -> Iterator[subproces
     with log.open("ab") as out:
         process = subprocess.Popen([*ARBITREX, "up", *arguments], env=dict(env), stdout=out, stderr=subprocess.STDOUT)
     try:
-        until("arbitrex up", lambda: _ready(process, env, log), 120)
+        eventually(lambda: _ready(process, env, log), 180, every=0.5)
         yield process
     finally:
         run(env, "down", timeout=120)

@@ -6,19 +6,22 @@ import json
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
 
+from infra.brokers.apicurio import Apicurio
 from infra.brokers.kafka import KafkaCluster
 from infra.process import MANAGED
 from infra.settings import Settings
 from schemas.errors import ComponentError
-from tests.acceptance.stack import ARBITREX, environment, until
+from tests.acceptance.stack import ARBITREX, environment
+from tests.support import eventually
 
+T = TypeVar("T")
 COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.kafka.yml").read_text("utf-8"))
 COMPONENTS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "arbitrex"}
 REGISTRY = "http://registry:8080/apis/ccompat/v7"
@@ -53,23 +56,38 @@ def test_only_loopback_is_published_to_the_host() -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
-    try:
-        with KafkaCluster(tmp_path / "kafka", nodes=3) as running:
-            yield running
-    except ComponentError as error:
-        pytest.skip(str(error))
+    with _or_skip(KafkaCluster(tmp_path / "kafka", nodes=3)) as running:
+        yield running
+
+
+@pytest.fixture
+def registry(cluster: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apicurio]:
+    for variable, value in COMPOSE["services"]["registry"]["environment"].items():
+        monkeypatch.setenv(variable, cluster.bootstrap_servers if value == NODES else value)
+    with _or_skip(Apicurio(tmp_path / "registry")) as running:
+        yield running
+
+
+@contextmanager
+def _or_skip(service: AbstractContextManager[T]) -> Iterator[T]:
+    with ExitStack() as exits:
+        try:
+            running = exits.enter_context(service)
+        except ComponentError as error:
+            pytest.skip(str(error))
+        yield running
 
 
 @pytest.mark.kafka
 @pytest.mark.real_kafka
 @pytest.mark.slow
 def test_the_components_run_with_their_environment_on_three_nodes(
-    cluster: KafkaCluster, apicurio_url: str, tmp_path: Path
+    cluster: KafkaCluster, registry: Apicurio, tmp_path: Path
 ) -> None:
     def natively(name: str) -> dict[str, str]:
         moved = {
             NODES: cluster.bootstrap_servers,
-            REGISTRY: apicurio_url,
+            REGISTRY: registry.url,
             "0.0.0.0": "127.0.0.1",  # noqa: S104 - the container's, replaced
             "9100": "0",
             "8080": "0",
@@ -107,7 +125,7 @@ def test_the_components_run_with_their_environment_on_three_nodes(
             with urllib.request.urlopen(f"{url}/v1/latest?symbol=EURUSD", timeout=10) as answer:  # noqa: S310 - the gateway just started
                 return json.load(answer)
 
-        first = until("a first tick", newest, 60)
-        until("a newer tick", lambda: newest() != first, 60)
-        until("the lake", lambda: list((tmp_path / "lake").rglob("*.parquet")), 60)
-        until("the CSV", lambda: list((tmp_path / "raw").rglob("*.csv")), 60)
+        first = eventually(newest, 90)
+        eventually(lambda: newest() != first, 60)
+        eventually(lambda: list((tmp_path / "lake").rglob("*.parquet")), 60)
+        eventually(lambda: list((tmp_path / "raw").rglob("*.csv")), 60)
