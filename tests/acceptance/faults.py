@@ -12,19 +12,26 @@ from typing import Self
 
 import psutil
 
+from infra.brokers.kafka import KafkaCluster
 from tests.acceptance import stack
 from tests.support import eventually
 
+NODE = "node"
 SPARED = ("broker",)
 """The embedded broker keeps its data in memory: killing it is another test's."""
 
 
 class Killer:
-    """Kills (-9) each child ``times`` times in random order, each time after it was seen ready again."""
+    """Kills (-9) each child, and with a cluster a node of it, ``times`` times in random order.
 
-    def __init__(self, env: Mapping[str, str], times: int) -> None:
+    A child is killed again only after it was seen ready again.
+    """
+
+    def __init__(self, env: Mapping[str, str], times: int, cluster: KafkaCluster | None) -> None:
         self._env = env
         self._times = times
+        self._cluster = cluster
+        self._chance = random.Random(7)
         self.killed: Counter[str] = Counter()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="killer")
@@ -50,15 +57,23 @@ class Killer:
     def _work(self) -> None:
         try:
             names = [name for name in self._children() if name not in SPARED]
-            order = names * self._times
-            random.Random(7).shuffle(order)
+            order = (names + [NODE] * (self._cluster is not None)) * self._times
+            self._chance.shuffle(order)
             for name in order:
                 if self._stop.is_set():
                     return
-                psutil.Process(eventually(partial(self._pid, name), 90, every=0.3)).kill()
+                self._kill(name)
                 self.killed[name] += 1
         except BaseException as failure:  # noqa: BLE001 - handed to the test's thread by finish()
             self._failure = failure
+
+    def _kill(self, name: str) -> None:
+        if name == NODE and self._cluster is not None:
+            number = self._chance.randint(1, len(self._cluster.nodes))
+            self._cluster.kill(number)
+            self._cluster.start(number)
+        else:
+            psutil.Process(eventually(partial(self._pid, name), 90, every=0.3)).kill()
 
     def _pid(self, name: str) -> int | None:
         return self._children().get(name)

@@ -24,6 +24,8 @@ def environment(home: Path, world: str, **more: str) -> dict[str, str]:
         "ARBITREX_HOME": str(home),
         "ARBITREX_WORLD": world,
         "ARBITREX_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:0",
+        "ARBITREX_CSV__ROTATE_SECONDS": "5",
+        "ARBITREX_LAKE__ROTATE_SECONDS": "5",
         "ARBITREX_GATEWAY__PORT": "0",
         "ARBITREX_REGISTRY__PORT": "0",
         "ARBITREX_LOG__FORMAT": "json",
