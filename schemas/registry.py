@@ -106,8 +106,15 @@ class Registry:
                 ) from refusal
             raise
         if fresh:
-            self._ask(lambda: self._client.set_compatibility(under, COMPATIBILITY))
+            self._guard(under)
         return registered
+
+    def _guard(self, under: str) -> None:
+        try:
+            self._ask(lambda: self._client.set_compatibility(under, COMPATIBILITY))
+        except _RefusedError as refusal:
+            if refusal.status != _CONFLICT:  # another component, starting beside this one, has just set it
+                raise
 
     def _find(self, under: str, name: str) -> int | None:
         schema = RegistrySchema(text(name), "AVRO")
