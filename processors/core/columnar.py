@@ -1,9 +1,9 @@
 """The step by column: for the symbols of a big batch that show nothing unusual in it.
 
 Unusual, and left to the plain loop, is a symbol with a correction, a tick from the future, one at or before its shard's
-watermark, one of another feed, a control of its own, no spec, or bars left from another zone. What remains rises in
-time, so a bar's ticks lie together, and whatever closes it comes after all of them: the symbol's first clean tick at or
-past its end, or the first watermark that covers it.
+watermark, one of another feed, no spec, or bars left from another zone. What remains rises in time, so a bar's ticks
+lie together, and whatever closes it comes after all of them: the symbol's first clean tick at or past its end, or the
+first watermark that covers it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ORDINAL_BITS: Final = 20
 _ORDINALS: Final = 1 << ORDINAL_BITS
 
 
-def run(work: Work, frame: pl.DataFrame, marks: Sequence[Mark], named: Collection[str]) -> set[str]:
+def run(work: Work, frame: pl.DataFrame, marks: Sequence[Mark]) -> set[str]:
     """Work through the usual symbols' ticks, and through the watermarks for all others'; the unusual ones come back."""
     symbols = frame["symbol"].unique(maintain_order=True)
     names: list[str] = symbols.to_list()
     code = frame["symbol"].cast(pl.Enum(symbols)).to_physical().to_numpy().astype(np.int64)
-    usual = np.array([_is_usual(work.series.get(name), name in named) for name in names], np.bool_)
+    usual = np.array([_is_usual(work.series.get(name)) for name in names], np.bool_)
     known = [work.series[name] if usual[at] else None for at, name in enumerate(names)]
     terms = [series.terms if series else None for series in known]
     usual &= ~_any_by_code(code, _odd(frame, code, known), len(names))
@@ -53,13 +53,13 @@ def run(work: Work, frame: pl.DataFrame, marks: Sequence[Mark], named: Collectio
     table = table.take(mine & new)
     series = {at: work.own(names[at], "") for at in np.unique(table.code).tolist()}
     _accept(work, table, series, by_shard)
-    unusual = {name for at, name in enumerate(names) if not usual[at]} | set(named)
+    unusual = {name for at, name in enumerate(names) if not usual[at]}
     _close_silent(work, by_shard, unusual | {item.symbol for item in series.values()})
-    return unusual | set(named)
+    return unusual
 
 
-def _is_usual(series: Series | None, named: bool) -> bool:  # noqa: FBT001 - a fact about the series, not a mode
-    if named or series is None or series.terms is None or series.last[1] >= _ORDINALS:
+def _is_usual(series: Series | None) -> bool:
+    if series is None or series.terms is None or series.last[1] >= _ORDINALS:
         return False
     return series.zone_from is None or all(bar.ts_open >= series.zone_from for bar in series.bars.values())
 
@@ -124,9 +124,9 @@ def _published(table: Table, terms: Sequence[Terms | None], by_shard: dict[str, 
 
 
 def _by_shard(work: Work, marks: Sequence[Mark]) -> dict[str, Ends]:
-    shards = {shard for _, shard, _ in marks} | set(work.state.watermarks)
+    shards = {shard for _, shard, _ in marks} | set(work.marks)
     return {
-        shard: Ends.of([(at, time) for at, name, time in marks if name == shard], work.state.watermarks.get(shard, -1))
+        shard: Ends.of([(at, time) for at, name, time in marks if name == shard], work.marks.get(shard, -1))
         for shard in shards
     }
 

@@ -45,7 +45,7 @@ def run(
     work: Work, rows: Iterable[Row], controls: Sequence[tuple[int, Control]], symbols: Collection[str] | None
 ) -> None:
     """Work through ticks and controls in order, for ``symbols`` only or (none) for all; ``rows`` are theirs already."""
-    marks = dict(work.state.watermarks)
+    marks = dict(work.marks)
     ahead = iter(controls)
     control = next(ahead, None)
     for row in rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -26,6 +28,9 @@ LAST_MOMENT: Final = 4_102_444_800_000
 
 _MARKS: Final = frozenset({ControlKind.WATERMARK, ControlKind.RETIRED})
 
+Placed = tuple[int, Control]
+"""A control and its position in the batch."""
+
 
 def step(state: State, batch: Batch, rules: Rules, *, small: int = SMALL) -> tuple[Outcome, State]:
     """What the batch gives, and the state after it; ``state`` stays as it was.
@@ -36,23 +41,62 @@ def step(state: State, batch: Batch, rules: Rules, *, small: int = SMALL) -> tup
     work = Work(state, rules, np.asarray(batch.offsets, np.int64))
     work.dead += batch.bad
     controls = _checked_controls(work, batch)
-    marks: list[Mark] = [
-        (position, shard_key(control.feed, control.shard), control.time)
-        for position, control in controls
-        if control.kind in _MARKS
-    ]
-    frame = _checked_ticks(work, batch)
-    if frame.height < small:
-        plain.run(work, map(plain.Row._make, frame.select(plain.FIELDS).iter_rows()), controls, None)
-    else:
-        unusual = columnar.run(work, frame, marks, _named(work, controls))
-        if unusual:
-            rest = frame.lazy().filter(pl.col("symbol").is_in(sorted(unusual))).select(plain.FIELDS).collect()
-            plain.run(work, map(plain.Row._make, rest.iter_rows()), controls, unusual)
-    return work.finish(marks)
+    for section in sections(_checked_ticks(work, batch), controls, small):
+        section.run(work)
+    return work.finish()
 
 
-def _checked_controls(work: Work, batch: Batch) -> list[tuple[int, Control]]:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Consecutive ticks and controls of a batch that are worked through in one way."""
+
+    ticks: pl.DataFrame
+    controls: list[Placed]
+    columnar: bool
+
+    def run(self, work: Work) -> None:
+        """Work through it."""
+        if not self.columnar:
+            self._plain(work, self.ticks, None)
+        elif unusual := columnar.run(work, self.ticks, self._marks()):
+            rest = self.ticks.lazy().filter(pl.col("symbol").is_in(sorted(unusual))).collect()
+            self._plain(work, rest, unusual)
+        work.pass_marks(self._marks())
+
+    def _plain(self, work: Work, ticks: pl.DataFrame, symbols: set[str] | None) -> None:
+        rows = map(plain.Row._make, ticks.select(plain.FIELDS).iter_rows())
+        plain.run(work, rows, self.controls, symbols)
+
+    def _marks(self) -> list[Mark]:
+        return [
+            (position, shard_key(control.feed, control.shard), control.time)
+            for position, control in self.controls
+            if control.kind in _MARKS
+        ]
+
+
+def sections(ticks: pl.DataFrame, controls: list[Placed], small: int) -> Iterator[Section]:
+    """The batch in order. By column goes what holds ``small`` ticks or more and no control but watermarks.
+
+    Such controls stand together as a rule, at the start of a series, so sections are few.
+    """
+    places = ticks["index"].to_numpy()
+    cuts = [at for at, (_, control) in enumerate(controls) if control.kind != ControlKind.WATERMARK]
+    # What is worked through one by one begins with these ticks and controls, until a section for columns comes.
+    first_tick = first_control = control = tick = 0
+    for cut in [*cuts, len(controls)]:
+        end = int(np.searchsorted(places, controls[cut][0])) if cut < len(controls) else len(places)
+        if end - tick >= small:
+            if control > first_control or tick > first_tick:
+                yield Section(ticks[first_tick:tick], controls[first_control:control], columnar=False)
+            yield Section(ticks[tick:end], controls[control:cut], columnar=True)
+            first_tick, first_control = end, cut
+        tick, control = end, cut + 1
+    if len(controls) > first_control or len(places) > first_tick:
+        yield Section(ticks[first_tick:], controls[first_control:], columnar=False)
+
+
+def _checked_controls(work: Work, batch: Batch) -> list[Placed]:
     controls = []
     for position, record in batch.others:
         try:
@@ -87,17 +131,3 @@ def _checked_ticks(work: Work, batch: Batch) -> pl.DataFrame:
             text = f"a tick of {symbol} at {time} with ordinal {ordinal[row]}"
         work.dead.append((at, DecodeError(text)))
     return frame.filter(pl.Series(good))
-
-
-def _named(work: Work, controls: list[tuple[int, Control]]) -> set[str]:
-    """Symbols that controls other than watermarks may change."""
-    named = set()
-    for _, control in controls:
-        if control.kind == ControlKind.WATERMARK:
-            continue
-        if control.symbol is not None and control.kind != ControlKind.RETIRED:
-            named.add(control.symbol)
-        else:
-            shard = shard_key(control.feed, control.shard)
-            named |= {name for name, series in work.series.items() if series.terms and series.terms.shard == shard}
-    return named

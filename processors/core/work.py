@@ -28,6 +28,8 @@ class Work:
     offsets: NDArray[np.int64]
     """Every record's, in the source partition."""
     series: dict[str, Series] = field(init=False)
+    marks: dict[str, int] = field(init=False)
+    """Every shard's watermark, before the section of the batch that is worked through."""
     clean: list[int] = field(default_factory=list)
     rejected: list[tuple[int, int]] = field(default_factory=list)
     """With their reasons."""
@@ -43,6 +45,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self.series = dict(self.state.series)
+        self.marks = dict(self.state.watermarks)
 
     def own(self, symbol: str, feed: str) -> Series:
         """The symbol's series to change; new if there is none."""
@@ -86,13 +89,15 @@ class Work:
             )
         )
 
-    def finish(self, marks: Sequence[Mark]) -> tuple[Outcome, State]:
+    def pass_marks(self, marks: Sequence[Mark]) -> None:
+        """The watermarks of a section, once it is done."""
+        for _, shard, time in marks:
+            self.marks[shard] = max(time, self.marks.get(shard, time))
+
+    def finish(self) -> tuple[Outcome, State]:
         """All of it in order, and the state after it."""
         for symbol in self.changed:
             self.series[symbol].forget()
-        watermarks = dict(self.state.watermarks)
-        for _, shard, time in marks:
-            watermarks[shard] = max(time, watermarks.get(shard, time))
         ticks, reasons = self._filtered()
         passed = reasons == Reason.CLEAN
         outcome = Outcome(
@@ -106,7 +111,7 @@ class Work:
             specs=sorted(self.specs, key=_position),
             events=sorted(self.events, key=lambda item: (item[0], item[1].symbol or "")),
         )
-        return outcome, State(self.series, watermarks)
+        return outcome, State(self.series, self.marks)
 
     def _filtered(self) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """All clean and rejected ticks in order, with their reasons."""

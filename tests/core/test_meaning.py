@@ -81,6 +81,25 @@ def test_the_next_tick_closes_a_bar_but_a_rejected_one_does_not(partition: Parti
     assert [bar.ts_open for bar in partition.take(tick(3 * MINUTE))] == [MONDAY]
 
 
+def test_a_watermark_closes_the_bars_of_a_symbol_of_which_only_repeats_came(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), tick(1_000))
+    mark = control("watermark", time=MONDAY + MINUTE)
+    assert [bar.timeframe for bar in partition.take(tick(1_000), mark, tick(0))] == ["M1"]
+    assert partition.outcome.repeats == 2
+
+
+def test_controls_among_ticks_count_from_where_they_stand(partition: Partition) -> None:
+    partition.begin()
+    ticks = [tick(at * MINUTE) for at in range(6)]
+    gap = control("gap", "BTCUSD", from_=MONDAY + 2 * MINUTE, to=MONDAY + 3 * MINUTE)
+    bars = [bar for bar in partition.take(*ticks[:4], gap, *ticks[4:]) if bar.timeframe == "M1"]
+    assert [bar.feed_gap_ms for bar in bars] == [0, 0, 0, 0, 0]  # closed before the gap was told, or not in it
+    late = control("gap", "BTCUSD", from_=MONDAY + 5 * MINUTE + 10, to=MONDAY + 5 * MINUTE + 20)
+    bars = [bar for bar in partition.take(late, tick(6 * MINUTE), tick(7 * MINUTE)) if bar.timeframe == "M1"]
+    assert [(bar.feed_gap_ms, bar.status) for bar in bars] == [(10, BarStatus.PARTIAL), (0, BarStatus.FINAL)]
+
+
 def test_a_tick_that_comes_after_its_bar_closed_is_too_late(partition: Partition) -> None:
     partition.begin()
     partition.take(tick(0), watermark(MINUTE - 1), tick(500))

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from infra.settings import BarSettings
 from processors.core.state import State, progress, restore
-from processors.core.step import step
+from processors.core.step import SMALL, sections, step
 from processors.core.types import Reason, Rules
-from schemas.records import LiveBars, Progress
+from schemas.records import Control, LiveBars, Progress
 from tests.core.reference import Reference
 from tests.core.streams import CODEC, Maker, Message, batch
 
 RULES = Rules(BarSettings().timeframes, 60_000)
-COLUMNAR, PLAIN = 0, 10**9
+COLUMNAR, SECTIONS, PLAIN = 0, 15, 10**9
 
 
 class Taken:
@@ -83,7 +83,7 @@ def test_any_stream_in_any_cuts_gives_what_the_reference_gives(seed: int, count:
     messages = Maker(seed, oddity).make(count)
     reference = expected(messages)
     pick = random.Random(seed)
-    for way in ((COLUMNAR,), (PLAIN,), (COLUMNAR, PLAIN)):
+    for way in ((COLUMNAR,), (SECTIONS,), (PLAIN,), (COLUMNAR, SECTIONS, PLAIN)):
         taken = Taken()
         while taken.offset < len(messages):
             size = pick.choice((1, 30, 100, 400, 2_000))
@@ -91,3 +91,13 @@ def test_any_stream_in_any_cuts_gives_what_the_reference_gives(seed: int, count:
             if pick.random() < 0.3:
                 taken.restart()
         check(taken, reference)
+
+
+def test_controls_leave_the_ticks_after_them_to_the_columns() -> None:
+    messages = Maker(3, 0.0).make(1_000)
+    ticks = batch(messages, 0).frame
+    controls = [(at, item.record) for at, item in enumerate(messages) if isinstance(item.record, Control)]
+    first, rest = sections(ticks, controls, SMALL)
+    assert (first.columnar, first.ticks.height, rest.columnar) == (False, 0, True)
+    assert rest.ticks.equals(ticks)
+    assert first.controls + rest.controls == controls
