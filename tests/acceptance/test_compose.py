@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -114,18 +115,21 @@ def test_the_components_run_with_their_environment_on_three_nodes(
                 stdout=subprocess.PIPE,
                 stderr=exits.enter_context((tmp_path / f"{name}.log").open("wb")),
             )
-            exits.callback(process.wait, 60)
-            assert process.stdin is not None
-            exits.callback(process.stdin.close)
-            ready[name] = process
+            ready[name] = exits.enter_context(process)
         facts = {name: json.loads(process.stdout.readline()) for name, process in ready.items() if process.stdout}
         url = facts["gateway"]["url"]
 
         def newest() -> Any:
-            with urllib.request.urlopen(f"{url}/v1/latest?symbol=EURUSD", timeout=10) as answer:  # noqa: S310 - the gateway just started
-                return json.load(answer)
+            try:
+                with urllib.request.urlopen(f"{url}/v1/latest?symbol=EURUSD", timeout=10) as answer:  # noqa: S310 - ours
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:  # 404 until the symbol is known
+                error.close()
+                return None
 
         first = eventually(newest, 90)
         eventually(lambda: newest() != first, 60)
         eventually(lambda: list((tmp_path / "lake").rglob("*.parquet")), 60)
         eventually(lambda: list((tmp_path / "raw").rglob("*.csv")), 60)
+    with urllib.request.urlopen(f"{registry.url}/subjects", timeout=10) as answer:  # noqa: S310 - ours
+        assert {"arbitrex.Tick", "main.ticks.clean-value", "main.bars-value"} <= set(json.load(answer))
