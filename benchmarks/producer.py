@@ -28,7 +28,6 @@ from infra.settings import load
 from infra.supervisor.runfile import attached
 from infra.topics import TICKS_RAW
 from infra.worlds import World
-from producers.cursor import Cursor
 from producers.encoding import encode_ticks
 from producers.files import lean
 from producers.poll import columns
@@ -65,7 +64,8 @@ def bare(producer: Producer, topic: str, values: list[bytes], times: list[int]) 
 
 
 def publish(publisher: Publisher, file: lean.TickFile) -> None:
-    publisher.ticks("EURUSD", columns(lean.read(file).ticks, Cursor(0), ZONE))
+    ticks = lean.read(file).ticks
+    publisher.ticks("EURUSD", columns(ticks, ZONE.to_utc(ticks["time_msc"]), 0))
     while not publisher.flush(1.0):
         pass
 
@@ -93,7 +93,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = generate(Path(folder), ticks)
             read = lean.read(file).ticks
-            table = columns(read, Cursor(0), ZONE)
+            table = columns(read, ZONE.to_utc(read["time_msc"]), 0)
             header = codec.headers["Tick"]
             values = encode_ticks(table, header=header, symbol="EURUSD", feed="bench")
             times = table.ts_event.tolist()

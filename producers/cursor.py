@@ -2,7 +2,7 @@
 
 A terminal can only be asked from a whole second on, so every answer repeats ticks that were already taken. What was
 taken is known by the last millisecond and the multiset of the ticks at that millisecond (several ticks share one,
-identical ones too). Times here are the server's.
+identical ones too). Times are UTC milliseconds for a terminal, the feed's own clock for files: the rule is the same.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from producers.terminal import Ticks
 from schemas import records
@@ -23,6 +24,8 @@ PAGE: Final = 10_000
 
 _KEY: Final = struct.Struct("<4d")
 """bid, ask, last, volume_real as bits, so that even NaN equals itself."""
+
+Times = NDArray[np.int64]
 
 _KEY_FIELDS: Final = ["bid", "ask", "last", "volume_real"]
 
@@ -39,10 +42,14 @@ class Cursor:
         """How many ticks at ``last_msc`` are taken: the next one's ordinal."""
         return sum(self.seen.values())
 
+    def ordinal_at(self, time: int) -> int:
+        """The ordinal of the next tick, if it is of ``time``."""
+        return self.taken if time == self.last_msc else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The next question to the terminal: ``count`` ticks from ``second`` on."""
+    """The next question to the terminal: ``count`` ticks from ``second`` on, by the cursor's clock."""
 
     second: int
     count: int
@@ -56,56 +63,54 @@ def first_page(cursor: Cursor, count: int = PAGE) -> Page:
 def next_page(page: Page, answer: Ticks, cursor: Cursor, count: int = PAGE) -> Page | None:
     """What to ask after ``answer`` to ``page`` has been taken up to ``cursor``; None when the series is drained.
 
-    An answer that is full within its first second can never get past it, so the same second is asked for twice as
+    An answer that is full and does not get past its first second never will, so the same second is asked for twice as
     many.
     """
     if len(answer) < page.count:
         return None
-    if int(answer["time"][-1]) <= page.second:
-        return Page(page.second, page.count * 2)
-    return first_page(cursor, count)
+    following = first_page(cursor, count)
+    return following if following.second > page.second else Page(page.second, page.count * 2)
 
 
-def take(cursor: Cursor, answer: Ticks) -> tuple[Ticks, Cursor]:
-    """The ticks of ``answer`` that are new since ``cursor``, in order, and the cursor after them."""
-    times = answer["time_msc"]
+def take(cursor: Cursor, answer: Ticks, times: Times) -> tuple[NDArray[np.intp], Cursor]:
+    """Which rows of ``answer``, whose ``times`` rise, are new since ``cursor``, and the cursor after them."""
     start, at_end = np.searchsorted(times, [cursor.last_msc, cursor.last_msc + 1])
-    fresh = answer[start:]
+    rows = np.arange(start, len(answer))
     if start < at_end and cursor.seen:
         left = Counter(cursor.seen)
-        keep = np.ones(len(fresh), np.bool_)
-        for index, key in enumerate(_keys(fresh[: at_end - start])):
+        keep = np.ones(len(rows), np.bool_)
+        for index, key in enumerate(_keys(answer[start:at_end])):
             if left[key] > 0:
                 left[key] -= 1
                 keep[index] = False
-        fresh = fresh[keep]
-    return fresh, advance(cursor, fresh)
+        rows = rows[keep]
+    return rows, advance(cursor, answer[rows], times[rows])
 
 
-def advance(cursor: Cursor, fresh: Ticks) -> Cursor:
+def advance(cursor: Cursor, fresh: Ticks, times: Times) -> Cursor:
     """The cursor after new ticks that follow it in order."""
     if not len(fresh):
         return cursor
-    last = int(fresh["time_msc"][-1])
-    tail = fresh[np.searchsorted(fresh["time_msc"], last) :]
-    seen = Counter(_keys(tail))
-    return replace(cursor, seen=Counter(cursor.seen) + seen) if last == cursor.last_msc else Cursor(last, seen)
+    last = int(times[-1])
+    seen = Counter(_keys(fresh[np.searchsorted(times, last) :]))
+    return Cursor(last, Counter(cursor.seen) + seen if last == cursor.last_msc else seen)
 
 
-def to_record(cursor: Cursor, *, feed: str, shard: str, symbol: str) -> records.Cursor:
-    """The cursor as it is kept in ``producers.cursors``."""
+def to_record(cursor: Cursor, *, last_msc: int, feed: str, shard: str, symbol: str) -> records.Cursor:
+    """The cursor as it is kept in ``producers.cursors``; ``last_msc`` is its time as the server's clock showed it.
+
+    The clock can show a time twice, so the moment itself is the record's timestamp.
+    """
     seen = tuple(
         records.Seen(n=n, **dict(zip(_KEY_FIELDS, _KEY.unpack(key), strict=True)))
         for key, n in sorted(cursor.seen.items())
     )
-    return records.Cursor(feed=feed, shard=shard, symbol=symbol, last_msc=cursor.last_msc, seen=seen)
+    return records.Cursor(feed=feed, shard=shard, symbol=symbol, last_msc=last_msc, seen=seen)
 
 
-def from_record(record: records.Cursor) -> Cursor:
-    """The cursor that `to_record` kept."""
-    return Cursor(
-        record.last_msc, {_KEY.pack(seen.bid, seen.ask, seen.last, seen.volume_real): seen.n for seen in record.seen}
-    )
+def from_record(record: records.Cursor, time: int) -> Cursor:
+    """The cursor that `to_record` kept; ``time``: the record's timestamp, UTC."""
+    return Cursor(time, {_KEY.pack(seen.bid, seen.ask, seen.last, seen.volume_real): seen.n for seen in record.seen})
 
 
 def _keys(ticks: Ticks) -> list[bytes]:

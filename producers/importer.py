@@ -76,6 +76,7 @@ class Series:
 
     files: Sequence[TickFile]
     cursor: Cursor
+    """By the feed's clock."""
     spec: SymbolSpec
     calendar: Calendar
     changed: bool = False
@@ -236,11 +237,14 @@ class Importer:
         yield midnight + DAY_MS
 
     def _publish(self, series: Series, ticks: Ticks) -> None:
-        fresh, after = take(series.cursor, ticks)
-        if not len(fresh):
+        times = ticks["time_msc"]
+        rows, after = take(series.cursor, ticks, times)
+        if not len(rows):
             return
+        fresh, shown = ticks[rows], times[rows]
         self._received.inc(len(fresh))
-        self._publisher.ticks(series.symbol, columns(fresh, series.cursor, self._zone))
+        first = series.cursor.ordinal_at(int(shown[0]))
+        self._publisher.ticks(series.symbol, columns(fresh, self._zone.to_utc(shown), first))
         series.cursor, series.changed = after, True
         self.summary.published += len(fresh)
         self._watcher.published(len(fresh))
@@ -271,8 +275,9 @@ class Importer:
                 self._keep(series)
 
     def _keep(self, series: Series) -> None:
-        record = to_record(series.cursor, feed=series.spec.feed, shard=series.shard, symbol=series.symbol)
-        self._publisher.cursor(record, utc(series.cursor.last_msc, self._zone))
+        last_msc, spec = series.cursor.last_msc, series.spec
+        record = to_record(series.cursor, last_msc=last_msc, feed=spec.feed, shard=spec.shard, symbol=spec.symbol)
+        self._publisher.cursor(record, utc(last_msc, self._zone))
         series.changed = False
 
     def _watermark(self, series: Series, moment: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from threading import Event
 from typing import Final
@@ -22,7 +23,7 @@ from producers.files import lean
 from producers.files.lean import TickFile
 from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
 from producers.publisher import Publisher
-from producers.restore import read_cursors, restore
+from producers.restore import read_cursors, restore, server_time, utc
 from schemas.codec import Codec
 from schemas.errors import UsageError
 from schemas.records import CrossedPolicy, EventKind, FeedEvent, SymbolSpec
@@ -55,11 +56,12 @@ def publish(
     """
     by_symbol = {symbol: list(group) for symbol, group in groupby(files, key=lambda file: file.symbol)}
     _refuse_foreign(settings, codec, by_symbol, terms.feed)
-    standing = restore(settings, codec, terms.zone, feed=terms.feed, shard="")
+    standing = restore(settings, codec, feed=terms.feed, shard="")
     known = _days(settings, codec, terms.feed)
     series = []
     for symbol, mine in by_symbol.items():
-        cursor = standing.cursors.get(symbol)
+        _refuse_other_zone(settings, symbol, known[symbol], terms.zone)
+        cursor = _by_the_feeds_clock(standing.cursors.get(symbol), terms.zone)
         if late := misplaced(mine, cursor, known[symbol], terms.zone):
             raise UsageError(
                 f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "
@@ -95,6 +97,10 @@ def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms) -> S
     )
 
 
+def _by_the_feeds_clock(cursor: Cursor | None, zone: ServerZone) -> Cursor | None:
+    return None if cursor is None else Cursor(server_time(cursor.last_msc, zone), cursor.seen)
+
+
 def _digits(file: TickFile) -> int:
     ticks = lean.read(file).ticks
     usual = next((places for part, places in _LEAST_DIGITS.items() if part in file.symbol), _USUAL_DIGITS)
@@ -108,6 +114,18 @@ def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, obje
             raise UsageError(
                 f"{symbol} in world {settings.world} is feed {owner}'s: give feed {feed}'s another name "
                 f"(--symbol {symbol}.{feed}) or another world (--into)"
+            )
+
+
+def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zone: ServerZone) -> None:
+    """Raises UsageError when a day that the world has of ``symbol`` did not begin at a midnight of ``zone``."""
+    for began in sorted(known):
+        midnight = server_time(began, zone) // lean.DAY_MS * lean.DAY_MS
+        if utc(midnight, zone) != began:
+            when = datetime.fromtimestamp(began / 1_000, UTC)
+            raise UsageError(
+                f"world {settings.world} has a day of {symbol} that began at {when:%Y-%m-%dT%H:%MZ}, no midnight in "
+                f"{zone.name}: it was imported with another --zone; give that one, or another world with --into"
             )
 
 

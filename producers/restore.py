@@ -34,40 +34,40 @@ class Standing:
     """What is known of a feed."""
 
     cursors: dict[str, Cursor] = field(default_factory=dict)
-    """By symbol; those of symbols that were never begun are missing."""
+    """In UTC, by symbol; those of symbols that were never begun are missing."""
     watermark: int = _NONE
     """The shard's highest published, UTC ms; -1 when none is near the end of the log."""
 
 
-def restore(settings: Settings, codec: Codec, zone: ServerZone, *, feed: str, shard: str) -> Standing:
+def restore(settings: Settings, codec: Codec, *, feed: str, shard: str) -> Standing:
     """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
     kept = read_cursors(settings, codec)
-    standing = Standing({symbol: from_record(record) for (of, symbol), record in kept.items() if of == feed})
-    starts = _tail(settings, standing.cursors, zone)
+    standing = Standing({symbol: cursor for (of, symbol), cursor in kept.items() if of == feed})
+    starts = _tail(settings, standing.cursors)
     for messages in read_to_end(settings.kafka, starts):
         decoded = decode_batch([message.value() for message in messages], codec)
-        _take(standing.cursors, decoded.frame.filter(pl.col("feed") == feed, ~pl.col("correction")), zone)
+        _take(standing.cursors, decoded.frame.filter(pl.col("feed") == feed, ~pl.col("correction")))
         for _, record in decoded.others:
             if _is_watermark(record, feed, shard):
                 standing.watermark = max(standing.watermark, record.time)
     return standing
 
 
-def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], records.Cursor]:
-    """Every series' cursor in the settings' world, by feed and symbol."""
+def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], Cursor]:
+    """Every series' cursor in the settings' world, in UTC, by feed and symbol."""
     topic = World(settings.world).topic(CURSORS.name)
     starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
-    found: dict[tuple[str, str], records.Cursor] = {}
+    found: dict[tuple[str, str], Cursor] = {}
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:
             value = message.value()
             record = codec.decode(value) if value is not None else None
             if isinstance(record, records.Cursor):
-                found[record.feed, record.symbol] = record
+                found[record.feed, record.symbol] = from_record(record, message.timestamp()[1])
     return found
 
 
-def _tail(settings: Settings, cursors: Mapping[str, Cursor], zone: ServerZone) -> Sequence[TopicPartition]:
+def _tail(settings: Settings, cursors: Mapping[str, Cursor]) -> Sequence[TopicPartition]:
     """Where in ``ticks.raw`` to read on: a series' ticks after a moment all stand behind the first record after it."""
     if not cursors:
         return []
@@ -76,7 +76,7 @@ def _tail(settings: Settings, cursors: Mapping[str, Cursor], zone: ServerZone) -
     since: dict[int, int] = {}
     for symbol, cursor in cursors.items():
         partition = partition_for(symbol, partitions)
-        since[partition] = min(utc(cursor.last_msc, zone), since.get(partition, 2**62))
+        since[partition] = min(cursor.last_msc, since.get(partition, 2**62))
     consumer = clients.consumer(settings.kafka, group="arbitrex.reader")
     try:
         wanted = [TopicPartition(topic, partition, max(time, 0)) for partition, time in since.items()]
@@ -88,12 +88,12 @@ def _tail(settings: Settings, cursors: Mapping[str, Cursor], zone: ServerZone) -
     return [place for place in found if place.offset >= 0]
 
 
-def _take(cursors: dict[str, Cursor], frame: pl.DataFrame, zone: ServerZone) -> None:
+def _take(cursors: dict[str, Cursor], frame: pl.DataFrame) -> None:
     """Move the cursors over published ticks; repeats among them are recognised by their identity."""
     for (name,), part in frame.filter(pl.col("symbol").is_in(list(cursors))).group_by("symbol", maintain_order=True):
         symbol = str(name)
         cursor = cursors[symbol]
-        known = (utc(cursor.last_msc, zone), cursor.taken - 1)
+        known = (cursor.last_msc, cursor.taken - 1)
         fresh = (
             part.filter(
                 (pl.col("ts_event") > known[0]) | ((pl.col("ts_event") == known[0]) & (pl.col("ordinal") > known[1]))
@@ -101,20 +101,19 @@ def _take(cursors: dict[str, Cursor], frame: pl.DataFrame, zone: ServerZone) -> 
             .unique(["ts_event", "ordinal"], keep="first")
             .sort("ts_event", "ordinal")
         )
-        cursors[symbol] = advance(cursor, _as_ticks(fresh))
+        cursors[symbol] = advance(cursor, _as_ticks(fresh), fresh["ts_event"].to_numpy())
 
 
 def _as_ticks(frame: pl.DataFrame) -> Ticks:
+    """What of the ticks makes their keys."""
     ticks = np.zeros(len(frame), TICK_DTYPE)
     for column, name in (
-        ("server_time", "time_msc"),
         ("bid", "bid"),
         ("ask", "ask"),
         ("last", "last"),
         ("volume", "volume_real"),
     ):
         ticks[name] = frame[column].to_numpy()
-    ticks["time"] = ticks["time_msc"] // 1_000
     return ticks
 
 

@@ -34,11 +34,10 @@ def run(settings: Settings, process: Process) -> None:
     if producer.source == "simulated" and settings.simulator.start is not None:
         provision.apply(settings, historical=True)  # or retention would take the past as fast as it is published
     codec = connect_registry(settings, process.stopping)
-    zone = sources.zone(settings)
-    standing = restore(settings, codec, zone, feed=producer.feed, shard=producer.shard)
+    standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
     source = sources.open_source(settings, standing.cursors)
     publisher = Publisher(settings, codec, process.stopping, feed=producer.feed, shard=producer.shard)
-    shard = Shard(source.terminal, zone, source.clock, publisher, producer, process.stopping)
+    shard = Shard(source.terminal, sources.zone(settings), source.clock, publisher, producer, process.stopping)
     try:
         if not connect(shard):
             return

@@ -17,7 +17,7 @@ from producers.clock import Clock
 from producers.cursor import Cursor, to_record
 from producers.failures import TerminalAwayError, failure
 from producers.publisher import Publisher
-from producers.restore import server_time, utc
+from producers.restore import server_time
 from producers.terminal import CHART_MODE_LAST, SymbolInfo, Terminal
 from schemas.errors import ArbitrexError, SettingsError
 from schemas.records import ChartMode, Control, ControlKind, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
@@ -95,22 +95,25 @@ def choose(shard: Shard) -> Mapping[str, SymbolInfo]:
 def begin(
     shard: Shard, begin_ms: int, infos: Mapping[str, SymbolInfo], known: Mapping[str, Cursor]
 ) -> dict[str, Cursor]:
-    """Publish each series' spec, and coverage where nothing was published yet; where each goes on.
+    """Publish each series' spec, and coverage where nothing was published yet; where each goes on, in UTC.
 
     A new series begins at ``begin_ms``, UTC. Its cursor stands in Kafka before its coverage, so that a crash between
-    the two cannot move its beginning.
+    the two, or a stop, cannot move its beginning.
     """
     publisher = shard.publisher
-    fresh = Cursor(server_time(begin_ms, shard.zone) - 1)
+    fresh = Cursor(begin_ms - 1)
+    shown = server_time(fresh.last_msc, shard.zone)
     cursors = {symbol: known.get(symbol, fresh) for symbol in infos}
     for symbol in infos.keys() - known.keys():
-        record = to_record(fresh, feed=publisher.feed, shard=publisher.shard, symbol=symbol)
-        publisher.cursor(record, begin_ms)
-    while not publisher.flush(1.0) and not shard.stopping.is_set():
+        record = to_record(fresh, last_msc=shown, feed=publisher.feed, shard=publisher.shard, symbol=symbol)
+        publisher.cursor(record, fresh.last_msc)
+    while not publisher.flush(1.0):
+        if shard.stopping.is_set():
+            return cursors
         log.info("waiting for Kafka to take the first records")
     for symbol, info in infos.items():
         cursor = cursors[symbol]
-        since = utc(cursor.last_msc, shard.zone) + (0 if cursor.taken else 1)
+        since = cursor.last_msc + (0 if cursor.taken else 1)
         publisher.control(_control(shard, ControlKind.SYMBOL_SPEC, symbol, since, _spec(shard, info, symbol)))
         if not cursor.taken:
             publisher.control(_control(shard, ControlKind.COVERAGE, symbol, since))

@@ -13,7 +13,6 @@ from infra.market.zones import ServerZone
 from infra.settings import Settings
 from producers.clock import Clock, FastClock, RealClock
 from producers.cursor import Cursor
-from producers.restore import utc
 from producers.simulated.market import Market
 from producers.simulated.terminal import SimulatedTerminal
 from producers.terminal import Terminal
@@ -42,7 +41,7 @@ def zone(settings: Settings) -> ServerZone:
 
 
 def open_source(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
-    """The source of the settings, going on after ``cursors``. Raises SettingsError."""
+    """The source of the settings, going on after ``cursors`` (in UTC). Raises SettingsError."""
     if settings.producer.source == "mt5":
         clock = RealClock()
         return Source(_metatrader(), clock, _full_hour(clock.now_ms() - FIRST_START_MS))
@@ -74,7 +73,7 @@ def _simulated(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
     begin = _full_hour(clock.now_ms() - FIRST_START_MS)
     if simulator.start is not None:
         begin = _full_hour(_start_ms(simulator.start))
-        reached = max((utc(cursor.last_msc, server) for cursor in cursors.values()), default=begin)
+        reached = max((cursor.last_msc for cursor in cursors.values()), default=begin)
         clock = FastClock(max(begin, reached), simulator.speed)
     return Source(SimulatedTerminal(Market(simulator.seed, simulator.rate), server, clock), clock, begin)
 

@@ -8,6 +8,9 @@ from typing import Final
 STEP_MS: Final = 1_000
 """How much a watermark must move on to be worth a record."""
 
+UNCALIBRATED_MS: Final = 600_000
+"""How far the machine's clock may be ahead of the server's as long as no live tick has told."""
+
 _AGES: Final = 256
 
 
@@ -15,8 +18,8 @@ class Watermarks:
     """The rule of one shard.
 
     While ticks come: the highest server time seen before a poll that drained every series, less ``margin_ms``. When
-    none came for ``quiet_ms``: the machine's clock, corrected by the least age that live ticks had on arrival, less
-    ``quiet_ms``. Never back.
+    none came for ``quiet_ms``: the machine's clock, corrected by the least age that live ticks had on arrival (by
+    `UNCALIBRATED_MS` before there was one), less ``quiet_ms``. Never back.
     """
 
     def __init__(self, *, margin_ms: int, quiet_ms: int, last: int = -1) -> None:
@@ -31,16 +34,14 @@ class Watermarks:
         self._ages.append(now - newest)
         self._moved_ms = now
 
-    def drained(self, begun: int, highest: int | None) -> int | None:
+    def drained(self, begun: int, highest: int) -> int | None:
         """A poll that began at ``begun`` has drained every series; the watermark to publish, if any.
 
-        ``highest``: the highest server time seen before it.
+        ``highest``: the newest tick seen before it, -1 when none was.
         """
-        reached = [self.last]
-        if highest is not None:
-            reached.append(highest - self._margin_ms)
+        reached = [self.last, highest - self._margin_ms]
         if self._moved_ms is None or begun - self._moved_ms >= self._quiet_ms:
-            reached.append(begun - min(self._ages, default=0) - self._quiet_ms)
+            reached.append(begun - min(self._ages, default=UNCALIBRATED_MS) - self._quiet_ms)
         time = max(reached)
         if time < self.last + STEP_MS:
             return None

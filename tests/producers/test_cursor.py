@@ -46,11 +46,12 @@ def test_any_paging_of_a_growing_history_gives_each_tick_once_and_in_order(
         page: Page | None = first_page(cursor, count)
         while page is not None:
             rows = answer(seen, page)
-            fresh, cursor = take(cursor, rows)
-            taken.append(fresh)
+            fresh, cursor = take(cursor, rows, rows["time_msc"])
+            taken.append(rows[fresh])
             page = next_page(page, rows, cursor, count)
             if data.draw(st.booleans(), label="restart"):  # all that survives is the record
-                cursor = from_record(to_record(cursor, feed="f", shard="s", symbol="X"))
+                record = to_record(cursor, last_msc=7, feed="f", shard="s", symbol="X")
+                cursor = from_record(record, cursor.last_msc)
     assert same(np.concatenate([*taken, ticks[:0]]), ticks)
 
 
@@ -62,13 +63,14 @@ def test_a_second_that_outgrows_a_page_is_asked_for_twice_as_many() -> None:
 
 def test_ticks_that_come_late_into_the_last_millisecond_are_taken() -> None:
     first, second = history([(5, 1.0, 1.1)]), history([(5, 1.0, 1.1), (5, 1.0, 1.1), (5, 1.0, 1.2)])
-    _, cursor = take(Cursor(0), first)
-    fresh, cursor = take(cursor, second)
-    assert [row["ask"] for row in fresh] == [1.1, 1.2]
+    _, cursor = take(Cursor(0), first, first["time_msc"])
+    rows, cursor = take(cursor, second, second["time_msc"])
+    assert [row["ask"] for row in second[rows]] == [1.1, 1.2]
     assert cursor.taken == 3
 
 
 def test_what_is_older_than_the_cursor_is_not_taken_again() -> None:
-    fresh, cursor = take(Cursor(FIRST_SECOND * 1_000 + 5), history([(4, 1.0, 1.0)]))
-    assert not len(fresh)
+    old = history([(4, 1.0, 1.0)])
+    rows, cursor = take(Cursor(FIRST_SECOND * 1_000 + 5), old, old["time_msc"])
+    assert not len(rows)
     assert cursor == Cursor(FIRST_SECOND * 1_000 + 5)

@@ -225,6 +225,21 @@ def test_what_cannot_be_imported_is_refused_with_the_remedy(settings: Settings, 
     assert "1 malformed lines (--strict)" in strict.stderr
 
 
+def test_files_of_another_zone_do_not_go_on_where_an_import_stopped(settings: Settings, files: Files) -> None:
+    day = Files(files.folder, {"20140502": files.rows["20140502"][:100]})
+    day.write()
+    assert run(settings, day, zone="New_York+7").returncode == 0
+    before = count(settings)
+    Files(files.folder, {"20140505": files.rows["20140502"][:100]}).write()
+    (files.folder / "tick" / "eurusd" / "20140502_quote.zip").unlink()
+    other = run(settings, files, zone="UTC")
+    assert other.returncode == 2
+    assert "imported with another --zone" in other.stderr
+    assert count(settings) == before
+    same = run(settings, files, zone="Europe/Athens")  # the same clock in that week
+    assert same.returncode == 0, same.stderr
+
+
 def test_without_a_broker_the_error_says_what_to_do(files: Files, tmp_path: Path) -> None:
     files.write()
     nowhere = Settings(world="w", home=tmp_path, kafka={"bootstrap_servers": "127.0.0.1:1"})

@@ -124,11 +124,10 @@ def test_a_first_start_begins_two_hours_back_and_goes_on(settings: Settings, wor
     settings = with_source(settings)
     with Child(settings, "producer"):
         eventually(lambda: count(settings) > 20_000)
-    zone = ServerZone.parse(settings.simulator.zone)
-    standing = restore(settings, codec, zone, feed="sim", shard="a")
+    standing = restore(settings, codec, feed="sim", shard="a")
     first, _ = published(settings, world, codec)
     for symbol, cursor in standing.cursors.items():
-        assert cursor.last_msc == first[symbol][-1].server_time
+        assert cursor.last_msc == first[symbol][-1].ts_event
         assert cursor.taken == first[symbol][-1].ordinal + 1
     with Child(settings, "producer"):
         eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from producers.watermarks import STEP_MS, Watermarks
+from producers.watermarks import STEP_MS, UNCALIBRATED_MS, Watermarks
 
 NOW = 1_700_000_000_000
 
@@ -34,3 +34,9 @@ def test_it_never_goes_back_and_moves_in_steps() -> None:
     assert marks.drained(NOW, NOW + STEP_MS - 1) is None
     assert marks.drained(NOW, NOW + STEP_MS) == NOW + STEP_MS
     assert marks.last == NOW + STEP_MS
+
+
+def test_before_a_live_tick_has_told_how_far_the_clocks_are_apart_it_stays_far_behind() -> None:
+    marks = Watermarks(margin_ms=200, quiet_ms=2_000)
+    assert marks.drained(NOW, NOW - 8_000) == NOW - 8_200  # this machine's clock is eight seconds ahead
+    assert Watermarks(margin_ms=200, quiet_ms=2_000).drained(NOW, -1) == NOW - UNCALIBRATED_MS - 2_000
