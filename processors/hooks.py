@@ -8,21 +8,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
-from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 
 _YOUNG_OBJECTS: Final = 100_000
 
 
-def keep_records_lean() -> None:
-    """Have aiokafka hand over the records its C parser makes.
+def unpack_in_bulk() -> None:
+    """Have aiokafka hand over the records its C parser makes, a whole record batch at a time.
 
-    It builds a dataclass of eleven fields out of each, most of them unused here. Without that a worker catches up at
-    270,000 ticks/s instead of 160,000. The C record has the same ``key``, ``value``, ``offset``, ``timestamp`` and
-    ``headers``.
+    It builds a dataclass of eleven fields out of each, most of them unused here, and takes it through two generators:
+    three times the work of the parser itself. The C record has the same ``key``, ``value``, ``offset``, ``timestamp``
+    and ``headers``.
     """
-    PartitionRecords._consumer_record = _as_parsed  # noqa: SLF001 - no public way
+    PartitionRecords._unpack_records = _unpack_batches  # noqa: SLF001 - no public way
+    FetchResult.getall = _get_all
 
 
 def pace_fetches(seconds: float) -> None:
@@ -59,8 +62,48 @@ def calm_garbage_collector() -> None:
     gc.set_threshold(_YOUNG_OBJECTS, 50, 1_000)
 
 
-def _as_parsed(_self: Any, _partition: Any, record: Any) -> Any:
-    return record
+def _unpack_batches(self: Any) -> Iterator[list[Any]]:
+    """As the original, with whole record batches instead of records; `_get_all` moves ``next_fetch_offset`` over them.
+
+    Yields lists, an empty one for a batch to skip, when ``next_fetch_offset`` stands behind it.
+    """
+    while self._records.has_next():
+        batch = self._records.next_batch()
+        if self._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+        skipped = batch.is_control_batch
+        if self._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            skipped |= batch.is_transactional and batch.producer_id in self._aborted_producers
+        first = self.next_fetch_offset
+        records = [] if skipped else list(batch)
+        if records and records[0].offset < first:  # a fetch begins with the whole batch that holds its offset
+            records = [record for record in records if record.offset >= first]
+        yield records
+        self.next_fetch_offset = batch.next_offset  # past what compaction took from the batch's end, too
+
+
+def _get_all(self: Any, max_records: int | None = None) -> list[Any]:
+    """As the original, of an iterator that gives lists; what is left of the last one is kept for the next call."""
+    if not self.check_assignment(self._topic_partition) or not self.has_more():
+        return []
+    source = self._partition_records
+    found: list[Any] = getattr(self, "left", [])
+    while max_records is None or len(found) < max_records:
+        records = next(source, None)
+        if records is None:
+            self._partition_records = None
+            break
+        found += records
+    else:
+        self.left = found[max_records:]
+        del found[max_records:]
+        source.next_fetch_offset = found[-1].offset + 1
+    # As `_update_position` does, which looks where the records no longer are.
+    self._assignment.state_value(self._topic_partition).consumed_to(source.next_fetch_offset)
+    return found
 
 
 _ORIGINAL_FETCH: Final = Fetcher._proc_fetch_request  # noqa: SLF001 - no public way

@@ -113,7 +113,7 @@ class Ownership:
         producer = clients.producer(
             self._settings.kafka,
             transactional_id=self._world.transactional_id(number),
-            **{"linger.ms": 0},
+            **{"linger.ms": 0, "delivery.report.only.error": True},
         )
         try:
             producer.init_transactions(_INIT_SECONDS)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class RawRecord(Protocol):
-    """What the processor uses of aiokafka's record (see `processors.hooks.keep_records_lean`)."""
+    """What the processor uses of aiokafka's record (see `processors.hooks.unpack_in_bulk`)."""
 
     @property
     def key(self) -> bytes | None: ...

@@ -51,7 +51,7 @@ def run(settings: Settings, process: Process) -> None:
     if settings.log.level != "debug":
         for chatty in ("faust", "mode", "aiokafka"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-    hooks.keep_records_lean()
+    hooks.unpack_in_bulk()
     if settings.kafka.embedded:
         hooks.pace_fetches(clients.EMBEDDED_IDLE_SECONDS)
     hooks.calm_garbage_collector()

@@ -5,19 +5,22 @@ import gc
 import hashlib
 import inspect
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from processors import hooks
 
 REVIEWED = {
-    "_consumer_record": (PartitionRecords, "e668541600b0"),
+    "__next__": (PartitionRecords, "63ac34a08c30"),
     "_unpack_records": (PartitionRecords, "b803e6d46480"),
+    "getall": (FetchResult, "3e717e30de50"),
     "_proc_fetch_request": (Fetcher, "59bf948fff47"),
 }
 """Methods that are replaced, or call what is, and the source that the replacement was written against."""
@@ -32,37 +35,57 @@ def test_what_is_replaced_is_what_was_reviewed(name: str) -> None:
     )
 
 
-def test_a_lean_record_has_what_the_processor_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PartitionRecords, "_consumer_record", PartitionRecords._consumer_record)
-    hooks.keep_records_lean()
-    builder = DefaultRecordBatchBuilder(
-        magic=2,
-        compression_type=0,
-        is_transactional=False,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=-1,
-        batch_size=9_999,
-    )
-    builder.append(0, 1_700_000_000_123, b"EURUSD", b"value", [])
-    builder.append(1, 1_700_000_000_124, None, None, [])
-    records = list(
-        PartitionRecords(
-            TopicPartition("t", 0),
-            MemoryRecords(bytes(builder.build())),
-            aborted_transactions=[],
-            fetch_offset=0,
-            key_deserializer=None,
-            value_deserializer=None,
-            check_crcs=True,
-            isolation_level=READ_COMMITTED,
-        )
-    )
-    assert [(r.offset, r.timestamp, r.key, r.value) for r in records] == [
-        (0, 1_700_000_000_123, b"EURUSD", b"value"),
-        (1, 1_700_000_000_124, None, None),
-    ]
-    assert type(records[0]).__module__.startswith("aiokafka.record")
+def log_of(*batches: tuple[int, list[int], dict[str, Any]]) -> bytes:
+    """Record batches as a broker sends them: base offset, offsets after it, and what is special about each."""
+    found = b""
+    for base, offsets, special in batches:
+        usual: dict[str, Any] = {"is_transactional": False, "producer_id": 1, "producer_epoch": 0, "base_sequence": 0}
+        builder = DefaultRecordBatchBuilder(magic=2, compression_type=3, batch_size=99_999, **(usual | special))
+        for offset in offsets:
+            builder.append(offset, 1_700_000_000_000 + base + offset, b"EURUSD" if offset else None, b"%d" % base, [])
+        found += base.to_bytes(8, "big") + bytes(builder.build())[8:]
+    return found
+
+
+def result_of(log: bytes, start: int, aborted: list[tuple[int, int]]) -> tuple[FetchResult, Any]:
+    """What a fetcher makes of the log, and its assignment's state."""
+    partition = TopicPartition("t", 0)
+    records = PartitionRecords(partition, MemoryRecords(log), aborted, start, None, None, True, READ_COMMITTED)
+    state = SimpleNamespace(paused=False, position=start)
+    state.consumed_to = lambda position: setattr(state, "position", position)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    return FetchResult(partition, assignment=assignment, partition_records=records, backoff=0), state
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 100, None])
+@pytest.mark.parametrize("start", [0, 1, 4, 10, 15])
+def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = {"is_transactional": True, "producer_id": 7}
+    log = log_of((0, [0, 1, 2], {}), (4, [0, 1, 3], {}), (10, [0, 1], foreign), (12, [0], {}), (14, [0, 1, 2, 3], {}))
+    both = []
+    for bulk in (False, True):
+        if bulk:
+            monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
+            monkeypatch.setattr(FetchResult, "getall", FetchResult.getall)
+            hooks.unpack_in_bulk()
+        result, state = result_of(log, start, [(7, 10)])
+        got = []
+        while result.has_more():
+            records = result.getall(limit)
+            got.append(([(r.offset, r.timestamp, r.key, r.value) for r in records], state.position))
+        both.append(got)
+    assert both[0] == both[1]
+    assert sum(len(records) for records, _ in both[0]) > 3
+
+
+def test_bulk_sees_a_broken_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
+    monkeypatch.setattr(FetchResult, "getall", FetchResult.getall)
+    hooks.unpack_in_bulk()
+    log = bytearray(log_of((0, [0, 1, 2], {})))
+    log[-1] ^= 1
+    with pytest.raises(CorruptRecordException):
+        result_of(bytes(log), 0, [])[0].getall(10)
 
 
 async def test_fetches_are_paced(monkeypatch: pytest.MonkeyPatch) -> None:
