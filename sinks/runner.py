@@ -208,6 +208,7 @@ class Runner:
             self._buffer = Buffer()
             self._assigned = found
             consumer.assign(found)
+            consumer.resume(found)  # a pause outlives its assignment (`_hold`)
             self._joined = True
             log.info("assigned", partitions=len(found))
         except BaseException as error:  # noqa: BLE001 - the client swallows some; `_step` raises it

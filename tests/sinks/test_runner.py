@@ -302,6 +302,38 @@ def test_a_store_that_is_away_holds_the_runner_up_and_costs_nothing(settings: Se
         caught_up(settings, "lake", codec)
 
 
+class Away:
+    """A sink whose store is away until ``back`` is set."""
+
+    name = "lake"
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.positions, self.commit, self.close = sink.positions, sink.commit, sink.close
+        self.back, self.asked = threading.Event(), threading.Event()
+
+    def write(self, batch: Batch) -> None:
+        self.asked.set()
+        if not self.back.is_set():
+            raise StoreError("the store is away")
+        self._sink.write(batch)
+
+
+def test_partitions_that_are_assigned_anew_while_the_store_is_away_are_read_again(
+    settings: Settings, codec: Codec
+) -> None:
+    fill(settings, codec, 0, 100)
+    away = Away(sink_of(settings, "lake"))
+    with running(settings, away, codec):
+        assert away.asked.wait(30)
+        instance = {"group.instance.id": "second"} if settings.kafka.embedded else {}
+        with running(settings, sink_of(settings, "lake"), codec, **instance) as second:
+            assert second.ready.wait(30)
+            away.back.set()
+            fill(settings, codec, 100, 100)
+            caught_up(settings, "lake", codec)
+
+
 def test_a_second_csv_writer_is_refused(settings: Settings, codec: Codec) -> None:
     with running(settings, sink_of(settings, "csv"), codec) as first:
         assert first.ready.wait(30)
