@@ -18,7 +18,7 @@ from infra.topics import BARS, BARS_LIVE, FEED_EVENTS, SYMBOLS, TICKS_CLEAN
 from infra.worlds import World
 from schemas.batch import INDEX, decode_batch
 from schemas.codec import Codec
-from schemas.errors import ArbitrexError, BrokerError
+from schemas.errors import BrokerError, DecodeError, UnknownSchemaError
 from schemas.records import FeedEvent, LiveBars, SymbolSpec
 
 _FLUSH_SECONDS: Final = 0.02
@@ -160,7 +160,7 @@ class Decoder:
                 continue  # a compacted topic's tombstone
             try:
                 record = self._codec.decode(value)
-            except ArbitrexError as error:
+            except (DecodeError, UnknownSchemaError) as error:  # a registry that is away is no bad data: it is raised
                 _skip(message, error)
                 continue
             if isinstance(record, kind):

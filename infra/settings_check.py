@@ -140,7 +140,8 @@ def problems_of_meaning(settings: Settings) -> Iterator[str]:
         )
     url = urlsplit(settings.registry.url)
     if url.scheme not in {"http", "https"} or not url.hostname:
-        yield f"ARBITREX_REGISTRY__URL={settings.registry.url}: is no address; write http://HOST:PORT"
+        shown = _MASK if "@" in settings.registry.url else settings.registry.url  # it may hold a password
+        yield f"ARBITREX_REGISTRY__URL={shown}: is no address; write http://HOST:PORT"
     yield from _market(settings)
     if "home" in settings.model_fields_set and (problem := _unwritable(settings.home)):
         yield f"ARBITREX_HOME={settings.home}: {problem}; choose a folder that this user can write to"

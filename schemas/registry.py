@@ -33,7 +33,7 @@ class Registry:
     """
 
     def __init__(self, url: str, username: str | None = None, password: str | None = None) -> None:
-        self.url, in_url = _without_credentials(url)
+        self.url, in_url = without_credentials(url)
         user_info = f"{username}:{password or ''}" if username else in_url
         config: dict[str, object] = {"url": self.url, "timeout": 10.0, "max.retries": 2, "retries.wait.ms": 100}
         if user_info:
@@ -154,7 +154,7 @@ def _avro_record(found: RegistrySchema) -> Schema:
     return schema if isinstance(schema, dict) else {}
 
 
-def _without_credentials(url: str) -> tuple[str, str]:
+def without_credentials(url: str) -> tuple[str, str]:
     """The address fit to be shown, and ``user:password`` if it held one."""
     parts = urlsplit(url.strip())
     user_info, _, host = parts.netloc.rpartition("@")

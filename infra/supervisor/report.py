@@ -11,6 +11,7 @@ from rich.table import Table
 
 from infra import health
 from infra.supervisor.runfile import Run
+from schemas.registry import without_credentials
 
 _COLUMNS: Final = ("component", "state", "ready", "pid", "restarts", "address", "metrics")
 
@@ -20,6 +21,7 @@ def complete(status: dict[str, Any], run: Run) -> dict[str, Any]:
     with ThreadPoolExecutor() as pool:
         components = list(pool.map(_asked, status["components"]))
     about = {key: value for key, value in asdict(run).items() if key not in {"token", "control"}}
+    about["registry"], _ = without_credentials(run.registry)
     return {"running": True, **about, **status, "components": components}
 
 

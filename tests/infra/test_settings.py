@@ -33,6 +33,7 @@ MISTAKES = [
     ("ARBITREX_BARS__TIMEFRAMES", "M1,M7", "ARBITREX_BARS__TIMEFRAMES=M1,M7: M7 is no timeframe; choose from M1 M2"),
     ("ARBITREX_KAFKA__BOOTSTRAP_SERVERS", "broker", "ARBITREX_KAFKA__BOOTSTRAP_SERVERS=broker: 'broker' is no address"),
     ("ARBITREX_REGISTRY__URL", "registry:8081", "ARBITREX_REGISTRY__URL=registry:8081: is no address; write http://"),
+    ("ARBITREX_REGISTRY__URL", "ftp://me:pw@r:1", "ARBITREX_REGISTRY__URL=********: is no address; write http://"),
     ("ARBITREX_KAFKA__SECURITY__CA_FILE", "/no/ca", "ARBITREX_KAFKA__SECURITY__CA_FILE=/no/ca: there is no such file"),
     ("ARBITREX_LAKE__STORAGE_OPTIONS", "region", "ARBITREX_LAKE__STORAGE_OPTIONS=********: is no JSON object"),
     ("ARBITREX_REGISTRY__PASSWORD", '"secret"', "ARBITREX_REGISTRY__PASSWORD=********: has quotes"),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.settings import KafkaSettings, Settings, SimulatorSettings
-from infra.supervisor import runfile
+from infra.supervisor import report, runfile
 from infra.supervisor.assembly import assemble, broker_kind
 from infra.supervisor.child import Child, Command, State
 from infra.supervisor.policy import FIRST_DELAY, LONGEST_DELAY, RAN_WELL, Restarts
@@ -167,6 +167,12 @@ class TestLock:
             told = Settings(home=tmp_path, kafka=KafkaSettings(bootstrap_servers="k:1"))
             assert runfile.attached(told) is told
         assert runfile.attached(settings) is settings
+
+    def test_a_status_shows_no_secret(self) -> None:
+        run = runfile.Run(1, "main", "http://c", "t-secret", "k:1", False, "https://me:p-secret@r:8081", "http://page/")
+        shown = report.complete({"components": []}, run)
+        assert shown["registry"] == "https://r:8081"
+        assert "secret" not in str(shown)
 
 
 class TestAssembly:
