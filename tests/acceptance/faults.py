@@ -49,7 +49,7 @@ class Killer:
 
     def finish(self) -> None:
         """Wait until all kills are done. Raises what went wrong on the way."""
-        self._thread.join(900)
+        self._thread.join(1200)
         if self._failure:
             raise self._failure
         assert not self._thread.is_alive(), f"only these were killed: {self.killed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings import KafkaSettings, RegistrySettings, Settings
+from infra.supervisor import control, report, runfile
+from schemas.errors import ArbitrexError
 from tests.support import eventually
 
 ARBITREX = (sys.executable, "-c", "from infra.cli.main import main; main()")
@@ -41,9 +42,12 @@ def run(env: Mapping[str, str], *arguments: str, timeout: float = 600) -> subpro
 
 
 def status(env: Mapping[str, str]) -> dict[str, Any]:
-    """What `arbitrex status --json` says; empty while nothing runs."""
-    done = run(env, "status", "--json", timeout=30)
-    return dict(json.loads(done.stdout)) if done.returncode == 0 and done.stdout.strip() else {}
+    """What `arbitrex status --json` says, asked without a process of its own; empty while nothing runs."""
+    run = runfile.read(Path(env["ARBITREX_HOME"]))
+    try:
+        return report.complete(control.ask(run, "GET", "/status"), run) if run else {}
+    except ArbitrexError:
+        return {}
 
 
 @contextmanager
