@@ -63,7 +63,10 @@ class Journal:
         except KafkaException as error:
             problem: KafkaError = error.args[0]
             if problem.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:  # noqa: SLF001
-                raise FencedError("another registry has taken over on this Kafka; only one may run") from error
+                raise FencedError(
+                    "another registry has taken over on this Kafka, and only one may run: have this stack use the "
+                    "other's with ARBITREX_REGISTRY__URL"
+                ) from error
             raise BrokerError(f"Kafka could not keep a schema: {problem.str()}") from error
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import kafka_log, provision, world_admin
+from schemas.errors import ComponentError
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -63,5 +64,10 @@ def _csv(settings: Settings) -> dict[tuple[str, int], int]:
     records = sorted(path for path in (settings.csv_dir / "metadata").glob("*.json") if path.stem.isdigit())
     if not records:
         return {}
-    record = json.loads(records[-1].read_text("utf-8"))
-    return {(each["topic"], each["partition"]): each["next"] for each in record["positions"]}
+    try:
+        record = json.loads(records[-1].read_text("utf-8"))
+        return {(each["topic"], each["partition"]): each["next"] for each in record["positions"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ComponentError(
+            f"{records[-1]} is damaged ({error}): bring it back from a backup, or move {settings.csv_dir} away"
+        ) from error

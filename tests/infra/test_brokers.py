@@ -138,6 +138,12 @@ class TestEmbedded:
 
             lake_has_read(end)
             assert continuity.ahead(settings) == []
+            record = settings.csv_dir / "metadata" / "000001.json"
+            record.parent.mkdir(parents=True)
+            record.write_text("{torn")
+            with pytest.raises(ComponentError, match=r"000001\.json is damaged"):
+                continuity.ahead(settings)
+            record.unlink()
             lake_has_read(end + 1)
             assert continuity.ahead(settings) == [
                 f"{topic}/{partition} ends at {end}, but the lake has it up to {end + 1}"

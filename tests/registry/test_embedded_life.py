@@ -44,6 +44,7 @@ def test_a_second_registry_takes_over_and_the_first_says_so(own_settings: Settin
             answer = Http(first.ready["url"]).register(subject, V1)
             assert (answer.status, answer.code) == (500, 50001)
             assert "another registry" in answer.body["message"]
+            assert "ARBITREX_REGISTRY__URL" in answer.body["message"], "what to do"
             assert Http(second.ready["url"]).register(subject, V1).status == 200
         assert first.process.wait(20) == 1
 
