@@ -1,7 +1,8 @@
 """One runner for all sinks: a consumer group, a buffer, a rotation, a commit.
 
 Where a partition goes on is what the sink's own record says; the group's offsets are a hint for lag displays,
-committed afterwards. A partition that is taken away leaves its buffered rows behind: the next owner reads them again.
+committed afterwards and again until Kafka has them, since whoever waits for a sink looks there. A partition that is
+taken away leaves its buffered rows behind: the next owner reads them again.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Runner:
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
+        self._hinted = True
+        """Whether the group's offsets are known to be what the sink has."""
         group = world.group(f"sink.{sink.name}")
         # The embedded broker never gives up a member that was killed; one that comes back by name replaces itself.
         static = {"group.instance.id": group} if kafka.embedded else {}
@@ -67,7 +70,7 @@ class Runner:
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.session_timeout_ms // 3,
                 "partition.assignment.strategy": "range",
-                "on_commit": _hinted,
+                "on_commit": self._on_hint,
                 **static,
             }
             | overrides,
@@ -103,6 +106,8 @@ class Runner:
             self._pace()
         if time.monotonic() > self._lag_due:
             self._show_lag()
+            if not self._hinted:
+                self._hint()
 
     def _take(self, messages: Sequence[Message]) -> int:
         """Put messages into the buffer; how many records there were."""
@@ -174,9 +179,19 @@ class Runner:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         self._committed |= buffer.offsets
         self._count(buffer, time.monotonic() - started)
-        self._consumer.commit(
-            offsets=[TopicPartition(*source, offset) for source, offset in buffer.offsets.items()], asynchronous=True
-        )
+        self._hint()
+
+    def _hint(self) -> None:
+        """Store what the sink has as the group's offsets, without waiting."""
+        if offsets := [TopicPartition(*source, offset) for source, offset in self._committed.items()]:
+            self._hinted = False
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _on_hint(self, error: KafkaError | None, stored: list[TopicPartition]) -> None:
+        failed = error or next((each.error for each in stored if each.error), None)
+        self._hinted = failed is None
+        if failed:
+            log.debug("group offsets not stored yet", error=failed.str())
 
     def _hold(self, seconds: float, stopping: threading.Event, owned: dict[Source, int]) -> bool:
         """Stay in the group without reading for a while; whether the partitions are still those that were ``owned``."""
@@ -207,6 +222,7 @@ class Runner:
             self._committed = recorded
             self._buffer = Buffer()
             self._assigned = found
+            self._hinted = False  # an owner that was killed may not have come to it
             consumer.assign(found)
             consumer.resume(found)  # a pause outlives its assignment (`_hold`)
             self._joined = True
@@ -243,8 +259,3 @@ class Runner:
 
 def _origin(message: Message) -> Source:
     return Source(message.topic() or "", message.partition() or 0)
-
-
-def _hinted(error: KafkaError | None, _: list[TopicPartition]) -> None:
-    if error:
-        log.debug("group offsets not stored; they are only a hint", error=error.str())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from infra import kafka as clients
 from infra import metrics
@@ -332,6 +332,25 @@ def test_partitions_that_are_assigned_anew_while_the_store_is_away_are_read_agai
             away.back.set()
             fill(settings, codec, 100, 100)
             caught_up(settings, "lake", codec)
+
+
+def test_a_group_learns_what_a_killed_owner_had_committed(settings: Settings, codec: Codec) -> None:
+    """`import --run` waits for the group's offsets: a sink killed before it stored them must not hold it up."""
+    world = World(settings.world)
+    place = TopicPartition(world.topic(TICKS.topic.name), 0)
+    produce_all(settings, place.topic, [Out("EURUSD", codec.encode(tick(n)), now_ms(), 0) for n in range(5)])
+    with closing(sink_of(settings, "lake")) as killed:
+        killed.positions([Source(place.topic, 0)])
+        killed.commit({Source(place.topic, 0): 5})
+    admin, asked = clients.admin(settings.kafka), ConsumerGroupTopicPartitions(world.group("sink.lake"), [place])
+
+    def stored() -> int:
+        futures = admin.list_consumer_group_offsets([asked], request_timeout=10)
+        return int(futures[asked.group_id].result(10).topic_partitions[0].offset)
+
+    assert stored() < 0
+    with running(settings, sink_of(settings, "lake"), codec):
+        eventually(lambda: stored() == 5, 30)
 
 
 def test_a_second_csv_writer_is_refused(settings: Settings, codec: Codec) -> None:
