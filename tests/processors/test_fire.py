@@ -23,7 +23,7 @@ from tests.support import ROOT, environment, eventually, produce_all
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-FAULTS = 9
+FAULTS = 6
 FROZEN_SECONDS = 8.0
 """Past the session timeout of 6 s."""
 

@@ -127,6 +127,9 @@ def test_a_second_worker_stands_by_or_shares(settings: Settings, codec: Codec, r
         with Child(settings, "processor"):
             produce_all(settings, raw, stream.ticks(1_000))
             eventually(lambda: caught_up(settings, codec))
+            check(settings, codec)
+        if settings.kafka.embedded:
+            pytest.skip("the embedded broker keeps a static member's partitions when it leaves")
         produce_all(settings, raw, stream.ticks(1_000))
         eventually(lambda: caught_up(settings, codec))
     check(settings, codec)
