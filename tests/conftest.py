@@ -105,7 +105,8 @@ def settings(kafka: KafkaSettings, registry_url: str, tmp_path: Path) -> Iterato
     yield settings
     with suppress(Exception):  # the broker goes away with the session
         topics = provision.world_topics(settings)
-        for future in clients.admin(settings.kafka).delete_topics(topics).values():
+        admin = clients.admin(settings.kafka)  # its futures end only while it lives
+        for future in admin.delete_topics(topics).values():
             future.result(10)
     shutil.rmtree(settings.home, ignore_errors=True)
 

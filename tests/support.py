@@ -114,6 +114,8 @@ class Child:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        if not line:
+            self.__exit__()
         assert line, f"arbitrex {' '.join(self.arguments)} ended before it was ready"
         self.ready = json.loads(line)
         return self

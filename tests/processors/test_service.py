@@ -105,8 +105,9 @@ def test_records_lost_to_retention(settings: Settings, codec: Codec, raw: str, s
     produce_all(settings, raw, stream.ticks(400))
     partitions = partition_count(settings.kafka, raw)
     gone = [TopicPartition(raw, partition, OFFSET_END) for partition in range(partitions)]
+    admin = clients.admin(settings.kafka)  # its futures end only while it lives
     try:
-        for future in clients.admin(settings.kafka).delete_records(gone).values():
+        for future in admin.delete_records(gone).values():
             future.result(20)
     except (KafkaException, TimeoutError) as error:
         pytest.skip(f"this broker does not delete records: {error!r}")

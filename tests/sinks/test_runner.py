@@ -226,12 +226,13 @@ def test_two_runners_that_fight_for_the_same_partitions(settings: Settings, code
 
 
 def test_two_runners_of_one_group_share_the_work(settings: Settings, codec: Codec) -> None:
+    if settings.kafka.embedded:
+        pytest.skip("the embedded broker keeps a static member's partitions when it leaves")
     fill(settings, codec, 0, 100)
     with running(settings, sink_of(settings, "lake"), codec) as first:
         assert first.ready.wait(30)
         fill(settings, codec, 100, 100)
-        instance = {"group.instance.id": "second"} if settings.kafka.embedded else {}
-        with running(settings, sink_of(settings, "lake"), codec, **instance) as second:
+        with running(settings, sink_of(settings, "lake"), codec) as second:
             fill(settings, codec, 200, 100)
             assert second.ready.wait(30)
             fill(settings, codec, 300, 100)
@@ -374,7 +375,8 @@ def test_records_lost_to_retention_are_named_and_accepted_only_when_asked(
     with running(settings, sink_of(settings, "lake"), codec):
         eventually(lambda: len(in_sink(settings, "lake", TICKS)) == 5, 30)
     produce(10)
-    for future in clients.admin(settings.kafka).delete_records([TopicPartition(topic, 0, 9)]).values():
+    admin = clients.admin(settings.kafka)  # its futures end only while it lives
+    for future in admin.delete_records([TopicPartition(topic, 0, 9)]).values():
         future.result(30)
     with closing(sink_of(settings, "lake")) as sink:
         refused = Running(settings, sink, codec)
