@@ -25,6 +25,11 @@ TICKS_REJECTED = Counter("arbitrex_ticks_rejected_total", "Ticks that did not pa
 TICKS_REPEATED = Counter("arbitrex_ticks_repeated_total", "Ticks seen before, written nowhere")
 BARS_PUBLISHED = Counter("arbitrex_bars_published_total", "Closed and revised bars", ["timeframe", "status"])
 DEAD_LETTERS = Counter("arbitrex_dead_letters_total", "Records that no schema or no code could process", ["reason"])
+PROCESSOR_SKIPPED = Counter(
+    "arbitrex_processor_records_skipped_total",
+    "Records of others where the processor's own belong",
+    ["topic", "reason"],
+)
 TRANSACTION_SECONDS = Histogram("arbitrex_transaction_seconds", "One transaction, begin to commit", buckets=_LATENCY)
 PROCESSOR_LAG = Gauge("arbitrex_processor_lag_records", "Records of ticks.raw not yet processed", ["partition"])
 

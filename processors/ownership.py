@@ -7,25 +7,26 @@ whatever an older owner still has in flight is aborted. The consumer group only 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, cast
+from typing import Final
 
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException
 
 from infra import kafka as clients
 from infra import logs, topics
-from infra.kafka_log import ends, read_to_end
+from infra.kafka_log import ends
 from infra.settings import Settings
 from infra.worlds import World
 from processors.core.state import State, progress, restore
 from processors.core.types import Rules
 from processors.partition import Partition
+from processors.standing import Reader, Stand
 from processors.transaction import Writer, broker_error
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, ComponentError
-from schemas.records import EventKind, FeedEvent, LiveBars, Progress
+from schemas.records import EventKind, FeedEvent
 
 _INIT_SECONDS: Final = 25.0
 _RELEASE_SECONDS: Final = 20.0
@@ -46,6 +47,7 @@ class Ownership:
         self._settings = settings
         self._world = World(settings.world)
         self._codec = codec
+        self._reader = Reader(settings, codec)
         self._partitions: dict[int, Partition] = {}
         self._writers: dict[int, Writer] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="takeover")
@@ -61,7 +63,7 @@ class Ownership:
         """Fence earlier owners off and read where the partitions stand; ``bounds``: their first and end offsets.
 
         Raises BrokerError when Kafka refuses or lost what was processed, ComponentError when records were lost to
-        retention before they were processed and that is not accepted.
+        retention before they were processed and that is not accepted, and as `Reader.read_back`.
         """
         await self.release()  # an assignment may follow the one before without a revocation in between
         self.epoch += 1
@@ -71,7 +73,7 @@ class Ownership:
         new = [number for number in bounds if number not in self._writers]
         made = await asyncio.gather(*(loop.run_in_executor(self._threads, self._fence, number) for number in new))
         self._writers.update(zip(new, made, strict=True))
-        stands = await loop.run_in_executor(self._threads, self._read_back, sorted(bounds))
+        stands = await loop.run_in_executor(self._threads, self._reader.read_back, sorted(bounds))
         return dict(
             zip(
                 bounds,
@@ -121,28 +123,7 @@ class Ownership:
             raise broker_error(error, f"the takeover of partition {number}") from error
         return Writer(self._world, self._codec, producer, number)
 
-    def _read_back(self, numbers: Sequence[int]) -> dict[int, _Stand]:
-        """Progress, live bars and recent dead letters of the partitions, as committed."""
-        kafka, stands = self._settings.kafka, {number: _Stand() for number in numbers}
-        standing = self._world.topic(topics.PROGRESS.name)
-        live = self._world.topic(topics.BARS_LIVE.name)
-        dead = self._world.topic(topics.DEAD_LETTERS.name)
-        starts = [TopicPartition(topic, number, 0) for topic in (standing, live) for number in numbers]
-        tail = 2 * (self._settings.processor.dead_letter_limit + 1)  # every other offset may be a transaction's marker
-        newest = ends(kafka, dead)
-        starts += [TopicPartition(dead, number, max(0, newest[number] - tail)) for number in numbers]
-        for messages in read_to_end(kafka, starts):
-            for message in messages:
-                stand = stands[cast("int", message.partition())]
-                if message.topic() == dead:
-                    stand.dead.append(int(cast("bytes", dict(message.headers() or [])["offset"])))
-                else:
-                    stand.values[message.topic()][message.key()] = message
-        for stand in stands.values():
-            stand.decode(self._codec, standing, live)
-        return stands
-
-    def _stand(self, number: int, epoch: int, stand: _Stand, bounds: tuple[int, int]) -> Partition:
+    def _stand(self, number: int, epoch: int, stand: Stand, bounds: tuple[int, int]) -> Partition:
         first, end = bounds
         state = restore(stand.live, stand.progress, self._rules)
         next_offset = first if stand.next_offset is None else stand.next_offset
@@ -159,7 +140,7 @@ class Ownership:
         struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
         return Partition(number, epoch, self._writers[number], state, next_offset, next_offset, end, struck)
 
-    def _record_loss(self, number: int, stand: _Stand, state: State, first: int) -> None:
+    def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> None:
         """Record that records before ``first`` are gone. Raises ComponentError unless that is accepted."""
         name, accepted = self._world.topic(topics.TICKS_RAW.name), self._settings.processor.accept_loss
         text = f"{name}[{number}]: records {stand.next_offset} to {first - 1} were gone before they were processed"
@@ -170,28 +151,3 @@ class Ownership:
         if not accepted:
             raise ComponentError(f"{text}; to go on without them set ARBITREX_PROCESSOR__ACCEPT_LOSS=true")
         log.warning("records lost to retention", text=text)
-
-
-class _Stand:
-    """What one partition's topics say of it."""
-
-    def __init__(self) -> None:
-        self.values: dict[str | None, dict[bytes | None, Message]] = defaultdict(dict)
-        self.dead: list[int] = []
-        self.progress: Progress | None = None
-        self.live: list[LiveBars] = []
-
-    @property
-    def next_offset(self) -> int | None:
-        """Where to go on; None before the first start."""
-        return self.progress.next_offset if self.progress else None
-
-    def decode(self, codec: Codec, standing: str, live: str) -> None:
-        """Decode the latest record of each key."""
-        for message in _latest(self.values[standing].values()):
-            self.progress = cast("Progress", codec.decode(message))
-        self.live = [cast("LiveBars", codec.decode(message)) for message in _latest(self.values[live].values())]
-
-
-def _latest(messages: Iterable[Message]) -> Iterable[bytes]:
-    return (cast("bytes", message.value()) for message in messages if message.value() is not None)
