@@ -26,6 +26,11 @@ def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) 
     return len(found.partitions)
 
 
+def beginnings(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
+    """The start of each partition, for `read_to_end`. Raises BrokerError when Kafka is away or has no such topic."""
+    return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(partition_count(kafka, topic))]
+
+
 def read_to_end(
     kafka: KafkaSettings, starts: Sequence[TopicPartition], *, batch: int = 10_000, **overrides: Any
 ) -> Iterator[list[Message]]:

@@ -157,10 +157,10 @@ def leaf_of(name: str, known: Mapping[str, Leaf]) -> Leaf | None:
 def _market(settings: Settings) -> Iterator[str]:
     """Checks that need the market's own parsers, only where something was set: they are slow to import."""
     if "timeframes" in settings.bars.model_fields_set:
-        from infra.market.timeframes import TIMEFRAMES  # noqa: PLC0415
+        from infra.market.timeframes import TIMEFRAMES, is_timeframe  # noqa: PLC0415
 
         text = ",".join(settings.bars.timeframes)
-        unknown = [name for name in settings.bars.timeframes if name not in TIMEFRAMES]
+        unknown = [name for name in settings.bars.timeframes if not is_timeframe(name)]
         if unknown or not settings.bars.timeframes:
             what = f"{', '.join(unknown)} is no timeframe" if unknown else "no timeframe is given"
             yield f"ARBITREX_BARS__TIMEFRAMES={text}: {what}; choose from {' '.join(TIMEFRAMES)}"

@@ -10,9 +10,7 @@ from itertools import groupby
 from threading import Event
 from typing import Final
 
-from confluent_kafka import TopicPartition
-
-from infra.kafka_log import partition_count, read_to_end
+from infra.kafka_log import beginnings, read_to_end
 from infra.market.calendar import Calendar, default_calendar
 from infra.market.zones import ServerZone
 from infra.settings import Settings
@@ -132,7 +130,7 @@ def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zo
 def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]:
     """The first moments of the days that earlier imports published, by symbol: from the ledger."""
     topic = World(settings.world).topic(FEED_EVENTS.name)
-    starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
+    starts = beginnings(settings.kafka, topic)
     days: dict[str, set[int]] = defaultdict(set)
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from infra import kafka as clients
 from infra.kafka import partition_for
-from infra.kafka_log import partition_count, read_to_end
+from infra.kafka_log import beginnings, partition_count, read_to_end
 from infra.market.zones import ServerZone
 from infra.settings import Settings
 from infra.topics import CURSORS, TICKS_RAW
@@ -56,7 +56,7 @@ def restore(settings: Settings, codec: Codec, *, feed: str, shard: str) -> Stand
 def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], Cursor]:
     """Every series' cursor in the settings' world, in UTC, by feed and symbol."""
     topic = World(settings.world).topic(CURSORS.name)
-    starts = [TopicPartition(topic, partition) for partition in range(partition_count(settings.kafka, topic))]
+    starts = beginnings(settings.kafka, topic)
     found: dict[tuple[str, str], Cursor] = {}
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:

@@ -17,18 +17,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from infra.locks import try_lock
 from schemas.errors import ComponentError, FencedError, StoreError
 from sinks.durable import make_folder, sync_folder
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _DIGITS: Final = 6
 
@@ -163,13 +158,7 @@ class Journal:
         if self._lock:
             return
         lock = (self._metadata / ".lock").open("ab")
-        try:
-            if sys.platform == "win32":
-                lock.seek(0)
-                msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(lock):
             lock.close()
-            raise FencedError(f"another process writes into {self.folder}; CSV has one writer") from error
+            raise FencedError(f"another process writes into {self.folder}; CSV has one writer")
         self._lock = lock

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 from pydantic import SecretStr
 
 from infra import kafka as clients
-from infra.kafka_log import partition_count, read_to_end
+from infra.kafka_log import beginnings, partition_count, read_to_end
 from infra.process import MANAGED
 from infra.settings import Settings
 
@@ -68,7 +68,7 @@ def produce_all(settings: Settings, topic: str, records: Iterable[Out]) -> int:
 
 def read_all(settings: Settings, topic: str, **overrides: Any) -> list[Message]:
     """All committed records of a full topic name, partition by partition in order."""
-    starts = [TopicPartition(topic, partition, 0) for partition in range(partition_count(settings.kafka, topic))]
+    starts = beginnings(settings.kafka, topic)
     messages = [message for batch in read_to_end(settings.kafka, starts, **overrides) for message in batch]
     return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 

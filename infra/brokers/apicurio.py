@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-
-import platformdirs
 
 from infra.brokers import guard, jars
 from infra.ports import claim, free_port
@@ -25,7 +21,6 @@ JAVA: Final = 21
 """The oldest Java that runs it."""
 _ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
 _STARTUP_SECONDS: Final = 90.0
-_MAVEN_SECONDS: Final = 600
 _GRACE_SECONDS: Final = 10.0
 
 
@@ -89,31 +84,17 @@ class Apicurio:
 
 def _program() -> Path:
     """The unpacked program in the user's cache, fetched if this version never was."""
-    folder = platformdirs.user_cache_path("arbitrex", appauthor=False) / f"apicurio-{VERSION}"
-    if folder.is_dir():
-        return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ComponentError("Apicurio is fetched by Maven: install it (apt install maven, brew install maven)")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        command = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={work}"]
-        try:
-            output = subprocess.run(  # noqa: S603
-                command, capture_output=True, text=True, check=False, timeout=_MAVEN_SECONDS, cwd=work
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ComponentError(f"Maven did not fetch Apicurio within {_MAVEN_SECONDS} s") from error
-        archives = list(Path(work).glob("*.tar.gz"))
-        if output.returncode != 0 or not archives:
-            last = [line for line in (output.stdout + output.stderr).splitlines() if "ERROR" in line]
-            raise ComponentError(f"Maven could not fetch Apicurio: {last[0] if last else output.stderr.strip()}")
-        unpacked = Path(work) / "apicurio"
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(unpacked, filter="data")
-        try:
-            unpacked.rename(folder)
-        except OSError:  # another process was faster
-            if not folder.is_dir():
-                raise
+    return jars.fetched(
+        f"apicurio-{VERSION}",
+        "Apicurio",
+        lambda target: ("dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={target}"),
+        "Apicurio is fetched by Maven: install it (apt install maven, brew install maven)",
+        _unpacked,
+    )
+
+
+def _unpacked(fetched: Path) -> Path:
+    folder = fetched / "unpacked"
+    with tarfile.open(next(fetched.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
     return folder

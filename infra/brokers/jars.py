@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -56,37 +56,55 @@ def kafka_classpath() -> str:
         if not any(libs.glob("kafka_*.jar")):
             raise ComponentError(f"KAFKA_HOME={home} holds no Kafka (no libs/kafka_*.jar); correct it or unset it")
         return str(libs / "*")
-    return str(_fetched(_POM) / "*")
+    digest = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
+    folder = fetched(
+        f"kafka-{digest}",
+        "Kafka's jars",
+        lambda libs: ("-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={libs}"),
+        "a real Kafka needs its jars: install Maven (apt install maven, brew install maven, "
+        "winget install Apache.Maven), or download Kafka from https://kafka.apache.org/downloads "
+        "and set KAFKA_HOME to its folder",
+    )
+    return str(folder / "*")
 
 
-def _fetched(pom: Path) -> Path:
-    """The folder with the jars of a pom, fetched if this version of it never was."""
-    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
-    folder = platformdirs.user_cache_path("arbitrex", appauthor=False) / f"kafka-{digest}"
+def fetched(
+    name: str,
+    what: str,
+    goal: Callable[[Path], Sequence[str]],
+    missing: str,
+    finish: Callable[[Path], Path] = lambda filled: filled,
+) -> Path:
+    """The folder ``name`` of the user's cache, filled by Maven if it never was.
+
+    ``goal`` gives Maven's arguments, for a folder to fill; ``finish`` makes of that folder the one to keep. Raises
+    ComponentError: ``missing`` where there is no Maven, else why ``what`` could not be fetched.
+    """
+    folder = platformdirs.user_cache_path("arbitrex", appauthor=False) / name
     if folder.is_dir():
         return folder
     maven = shutil.which("mvn")
     if maven is None:
-        raise ComponentError(
-            "a real Kafka needs its jars: install Maven (apt install maven, brew install maven, "
-            "winget install Apache.Maven), or download Kafka from https://kafka.apache.org/downloads "
-            "and set KAFKA_HOME to its folder"
-        )
+        raise ComponentError(missing)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        libs = Path(work) / "libs"
-        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={libs}"]
+        filled = Path(work) / "fetched"
         try:
             output = subprocess.run(  # noqa: S603
-                command, capture_output=True, text=True, check=False, timeout=_MAVEN_SECONDS
+                [maven, "-q", "-B", *goal(filled)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_MAVEN_SECONDS,
+                cwd=work,
             )
         except subprocess.TimeoutExpired as error:
-            raise ComponentError(f"Maven did not fetch Kafka's jars within {_MAVEN_SECONDS} s") from error
-        if output.returncode != 0 or not libs.is_dir():
+            raise ComponentError(f"Maven did not fetch {what} within {_MAVEN_SECONDS} s") from error
+        if output.returncode != 0 or not filled.is_dir():
             last = [line for line in (output.stdout + output.stderr).splitlines() if "ERROR" in line]
-            raise ComponentError(f"Maven could not fetch Kafka's jars: {last[0] if last else output.stderr.strip()}")
+            raise ComponentError(f"Maven could not fetch {what}: {last[0] if last else output.stderr.strip()}")
         try:
-            libs.rename(folder)
+            finish(filled).rename(folder)
         except OSError:  # another process was faster
             if not folder.is_dir():
                 raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
 from infra import kafka as clients
-from infra.kafka_log import ends, read_to_end
+from infra.kafka_log import beginnings, ends, read_to_end
 from infra.lake.layout import TABLES
 from infra.registry.client import connect
 from infra.supervisor import runfile
@@ -89,7 +89,7 @@ def drained(settings: Settings, codec: Codec) -> bool:
 def _progress(settings: Settings, codec: Codec) -> dict[int, int]:
     """The next offset of each partition's processor."""
     topic = World(settings.world).topic(PROGRESS.name)
-    starts = [TopicPartition(topic, partition) for partition in ends(settings.kafka, topic)]
+    starts = beginnings(settings.kafka, topic)
     reached: dict[int, int] = {}
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:

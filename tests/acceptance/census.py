@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import Message
 from deltalake import DeltaTable
 
 from infra import kafka_log, topics
@@ -21,7 +21,7 @@ IDENTITY = ("symbol", "ts_event", "ordinal")
 def messages(settings: Settings, topic: topics.Topic) -> list[Message]:
     """All committed messages of a topic, each partition in order."""
     name = World(settings.world).topic(topic.name)
-    starts = [TopicPartition(name, number, 0) for number in range(kafka_log.partition_count(settings.kafka, name))]
+    starts = kafka_log.beginnings(settings.kafka, name)
     return [message for batch in kafka_log.read_to_end(settings.kafka, starts) for message in batch]
 
 
