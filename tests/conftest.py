@@ -1,6 +1,7 @@
 """Brokers, worlds and registries for tests.
 
-`pytest -k embedded` or `-k real` runs one kind of broker; ARBITREX_TEST_BROKERS=embedded,real chooses, too.
+`pytest -k embedded` or `-k real` runs one kind of broker; ARBITREX_TEST_BROKERS=embedded,real chooses, too. What is
+marked `one_broker` is about something else than Kafka, or takes minutes: it runs against the most real one at hand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pytest
 
 from infra import kafka as clients
 from infra import ports, provision
+from infra.brokers import jars
 from infra.brokers.embedded import EmbeddedBroker
 from infra.brokers.kafka import KafkaCluster
 from infra.settings import (
@@ -33,6 +35,35 @@ from tests.support import Child
 
 BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", "embedded,real").split(",")
 PARTITIONS = 4
+JAVA = "-XX:TieredStopAtLevel=1"
+"""Half the processor time of a Java that runs for minutes."""
+
+
+def pytest_configure() -> None:
+    """The environment that every program started by a test has."""
+    os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {JAVA}".strip()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other brokers out for tests that are marked `one_broker`."""
+    best = next((kind for kind in reversed(BROKERS) if kind != "real" or _has_real_kafka()), None)
+    wanted: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        kind = item.callspec.params.get("kafka") if hasattr(item, "callspec") else None
+        other = item.get_closest_marker("one_broker") is not None and kind is not None and kind != best
+        (others if other else wanted).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = wanted
+
+
+def _has_real_kafka() -> bool:
+    try:
+        jars.java(jars.KAFKA_JAVA)
+        jars.kafka_classpath()
+    except ComponentError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ class Out(NamedTuple):
     headers: list[tuple[str, str | bytes | None]] | None = None
 
 
-def eventually(condition: Callable[[], T], timeout: float = 20.0, *, every: float = 0.05) -> T:
+def eventually(condition: Callable[[], T], timeout: float = 60.0, *, every: float = 0.05) -> T:
     """The first true value of ``condition``; fails after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -7,9 +7,9 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +22,6 @@ from schemas.errors import ComponentError
 from tests.acceptance.stack import ARBITREX, environment
 from tests.support import eventually
 
-T = TypeVar("T")
 COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.kafka.yml").read_text("utf-8"))
 COMPONENTS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "arbitrex"}
 REGISTRY = "http://registry:8080/apis/ccompat/v7"
@@ -56,24 +55,12 @@ def test_only_loopback_is_published_to_the_host() -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
-    with _or_skip(KafkaCluster(tmp_path / "kafka", nodes=3)) as running:
-        yield running
-
-
-@pytest.fixture
 def registry(cluster: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Apicurio]:
     for variable, value in COMPOSE["services"]["registry"]["environment"].items():
         monkeypatch.setenv(variable, cluster.bootstrap_servers if value == NODES else value)
-    with _or_skip(Apicurio(tmp_path / "registry")) as running:
-        yield running
-
-
-@contextmanager
-def _or_skip(service: AbstractContextManager[T]) -> Iterator[T]:
     with ExitStack() as exits:
         try:
-            running = exits.enter_context(service)
+            running = exits.enter_context(Apicurio(tmp_path / "registry"))
         except ComponentError as error:
             pytest.skip(str(error))
         yield running

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from infra.brokers.kafka import KafkaCluster
-from schemas.errors import ComponentError
 from tests.acceptance import lean, oracle
 
 pytestmark = [
@@ -21,22 +18,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
-    with ExitStack() as exits:
-        try:
-            running = exits.enter_context(KafkaCluster(tmp_path / "kafka", nodes=3))
-        except ComponentError as error:
-            pytest.skip(str(error))
-        yield running
-
-
-def test_with_own_hours_every_bar_is_the_third_partys(tmp_path: Path) -> None:
-    rows = lean.pipeline(tmp_path, oracle.FEEDS, "embedded", own_hours=True)
-    assert not [row for row in rows if row.wrong]
-    assert sum(row.equal for row in rows) == 30_233
-
-
 def test_with_the_defaults_only_minutes_with_rejected_ticks_differ(tmp_path: Path) -> None:
     rows = lean.pipeline(tmp_path, oracle.FEEDS[2:], "embedded", own_hours=False)
     assert not [row for row in rows if row.wrong]
@@ -44,7 +25,7 @@ def test_with_the_defaults_only_minutes_with_rejected_ticks_differ(tmp_path: Pat
 
 
 @pytest.mark.real_kafka
-def test_killed_children_and_a_killed_node_change_nothing(cluster: KafkaCluster, tmp_path: Path) -> None:
+def test_with_own_hours_every_bar_is_the_third_partys_whatever_is_killed(cluster: KafkaCluster, tmp_path: Path) -> None:
     rows = lean.pipeline(tmp_path, oracle.FEEDS, cluster, own_hours=True, kills=1)
     assert not [row for row in rows if row.wrong]
     assert sum(row.equal for row in rows) == 30_233

@@ -35,7 +35,7 @@ class Talk:
     async def hear(self) -> dict[str, Any]:
         """The next message but heartbeats; checks that ``seq`` has no hole."""
         while True:
-            message: dict[str, Any] = await self.socket.receive_json(timeout=20)
+            message: dict[str, Any] = await self.socket.receive_json(timeout=60)
             assert message["seq"] == len(self.heard) + 1
             self.heard.append(message)
             if message.get("channel") != "heartbeat":
@@ -49,7 +49,7 @@ class Talk:
     async def closed(self) -> tuple[int, str | None]:
         """Wait for the end; the close code and reason."""
         while True:
-            message = await self.socket.receive(timeout=20)
+            message = await self.socket.receive(timeout=60)
             if message.type is aiohttp.WSMsgType.CLOSE:
                 return message.data, message.extra
             assert message.type not in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR), message
@@ -114,7 +114,7 @@ async def http(desk: Desk) -> AsyncIterator[aiohttp.ClientSession]:
 async def settled(http: aiohttp.ClientSession, market: FakeMarket) -> None:
     """Wait until the gateway knows the market's newest tick, open bars and closed minute."""
     newest = max(bar.ts_open for bar in market.closed if bar.timeframe == "M1")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             latest = await body(http, "latest", symbol=market.symbol)
             known = [latest["tick"]["ts_event"], *(bar["last_tick_ts"] for bar in latest["bars"])]

@@ -13,7 +13,7 @@ from tests.gateway.conftest import Desk
 from tests.gateway.market import FakeMarket
 from tests.support import eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.kafka]
+pytestmark = [pytest.mark.browser, pytest.mark.kafka, pytest.mark.one_broker]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -53,7 +53,7 @@ def page(desk: Desk, complaints: list[str]) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1_280, "height": 760})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.extend(_failure(request)))
@@ -73,13 +73,13 @@ def shown(page: Page, name: str) -> str:
 
 def changes(page: Page, name: str) -> None:
     """Wait until what the page tells about itself is something else."""
-    expect(page.locator("main")).not_to_have_attribute(f"data-{name}", shown(page, name), timeout=20_000)
+    expect(page.locator("main")).not_to_have_attribute(f"data-{name}", shown(page, name), timeout=60_000)
 
 
 @pytest.mark.usefixtures("moving")
 def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints: list[str]) -> None:
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
-    expect(page.locator("#state")).to_have_text("live", timeout=20_000)
+    expect(page.locator("#state")).to_have_text("live", timeout=60_000)
     eventually(lambda: int(shown(page, "bars")) > 360)  # once the history has come
     changes(page, "last-close")
     changes(page, "last-time")

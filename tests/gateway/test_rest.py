@@ -22,7 +22,7 @@ from tests.support import Child, eventually
 
 PARTITIONS = 4
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 
 def ends(settings: Settings, topic: str) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from tests.gateway.conftest import Connect, Desk, Talk
 from tests.gateway.market import FakeMarket
 from tests.support import Child
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 
 def rows(records: list[Any], **more: Any) -> list[dict[str, Any]]:
@@ -142,7 +143,7 @@ async def test_ping_list_and_heartbeats(connect: Connect, eurusd: FakeMarket, xa
     assert (pong["method"], pong["req_id"]) == ("pong", "p")
     await talk.say("subscriptions", req_id=2)
     assert (await talk.hear())["result"] == []
-    beat = await talk.socket.receive_json(timeout=20)
+    beat = await talk.socket.receive_json(timeout=60)
     assert beat["channel"] == "heartbeat"
     newest = beat["data"][0]["newest"]
     assert newest["ticks"] == newest["bars.live"] == max(eurusd.time, xauusd.time)
@@ -242,7 +243,10 @@ async def test_a_client_that_does_not_read_is_closed_and_counted(
     narrow: tuple[Child, aiohttp.ClientSession], eurusd: FakeMarket
 ) -> None:
     _, http = narrow
-    reader, writer = await asyncio.open_connection(http._base_url.host, http._base_url.port, limit=1_024)  # type: ignore[union-attr]
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_024)  # or the kernel takes megabytes for it
+    deaf.connect((http._base_url.host, http._base_url.port))  # type: ignore[union-attr]
+    reader, writer = await asyncio.open_connection(sock=deaf, limit=1_024)
     writer.write(
         b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -255,12 +259,14 @@ async def test_a_client_that_does_not_read_is_closed_and_counted(
         async with http.get("/metrics") as response:
             return await response.text()
 
-    async with asyncio.timeout(60):
-        while 'arbitrex_gateway_slow_clients_total{action="close"} 1.0' not in await metrics():
-            await published(eurusd, 2_000, step=1)
-        while "arbitrex_gateway_clients 0.0" not in await metrics():
-            await published(eurusd)
-    writer.transport.abort()
+    try:
+        async with asyncio.timeout(120):
+            while 'arbitrex_gateway_slow_clients_total{action="close"} 1.0' not in await metrics():
+                await published(eurusd, 2_000, step=1)
+            while "arbitrex_gateway_clients 0.0" not in await metrics():
+                await published(eurusd)
+    finally:
+        writer.transport.abort()
 
 
 async def test_a_stopping_gateway_says_goodbye(desk: Desk) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def family_of(home: Home) -> list[psutil.Process]:
     return found
 
 
-def test_a_stack_from_first_start_to_reset(home: Home) -> None:
+def test_a_stack_from_first_start_over_kills_to_reset(home: Home) -> None:
     process = home.popen("up")
     home.await_up(process)
     lines = [line.split()[0] for line in home.output().splitlines() if " ready in " in line]
@@ -157,35 +157,29 @@ def test_a_stack_from_first_start_to_reset(home: Home) -> None:
     kafka = KafkaSettings(bootstrap_servers=home.status()["kafka"], embedded=True)
     assert sum(kafka_log.ends(kafka, World("main").topic("ticks.raw")).values()) >= produced
     assert provision.plan(settings.model_copy(update={"kafka": kafka})) == []
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    assert family_of(home) == []
-    assert home.call("reset", "--yes").returncode == 0
-    assert list(home.folder.iterdir()) == []
 
-
-def test_nothing_outlives_a_killed_up_or_a_killed_broker_its_topics(home: Home) -> None:
-    process = home.popen("up")
-    home.await_up(process)
     psutil.Process(home.pids()["broker"]).kill()  # the embedded one loses its last second: all starts over
-    home.await_up(process, 2)
+    home.await_up(process, 3)
     assert "all starts over" in home.output()
     assert all(each["ready"] for each in home.status()["components"])
     process.kill()
     process.wait()
-    eventually(lambda: not family_of(home), 60)
+    eventually(lambda: not family_of(home))
     assert not runfile.is_running(home.folder)
+    assert home.call("reset", "--yes").returncode == 0
+    assert list(home.folder.iterdir()) == []
 
 
-def test_a_world_of_history_gets_no_live_ticks(home: Home) -> None:
-    process = home.popen("up", "--world", "old")
-    home.await_up(process)
-    kafka = KafkaSettings(bootstrap_servers=home.status()["kafka"], embedded=True)
+def test_a_world_of_history_gets_no_live_ticks_and_sigterm_ends_it(
+    home: Home, start_broker: Callable[[str], KafkaSettings]
+) -> None:
+    kafka = start_broker("embedded")
     provision.apply(Settings(world="old", kafka=kafka), historical=True)
-    home.call("down")
-    process = home.popen("up", "--world", "old")
-    home.await_up(process, 2)
+    process = home.popen("up", "--world", "old", "--broker", kafka.bootstrap_servers)
+    home.await_up(process)
     assert "producer   off: world old holds history" in home.output()
     states = {each["component"]: each["state"] for each in home.status()["components"]}
     assert (states["producer"], states["processor"]) == ("off", "ready")
-    assert home.call("down").stdout == "all stopped\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert family_of(home) == []

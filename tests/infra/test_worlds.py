@@ -27,7 +27,7 @@ def test_a_dropped_world_is_gone_and_its_neighbour_is_not(settings: Settings, wo
     consumer = clients.consumer(settings.kafka, group=world.group("sink.lake"), **{"auto.offset.reset": "earliest"})
     consumer.subscribe([world.topic("ticks.raw")])
     try:
-        eventually(lambda: consumer.poll(1), 30)
+        eventually(lambda: consumer.poll(1))
         with pytest.raises(BrokerError, match=f"consumer group {world.group('sink.lake')} is in use"):
             world_admin.drop_from_kafka(settings)
         consumer.commit(offsets=[TopicPartition(world.topic("ticks.raw"), 0, 0)], asynchronous=False)

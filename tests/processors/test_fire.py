@@ -21,7 +21,7 @@ from tests.processors.stream import Stream
 from tests.processors.test_service import recent_ms
 from tests.support import ROOT, environment, eventually, produce_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker, pytest.mark.slow]
 
 FAULTS = 6
 FROZEN_SECONDS = 8.0

@@ -126,7 +126,7 @@ def test_odd_symbols_come_back_whole(store: Store, symbol: str) -> None:
 
 
 def test_killed_hard_at_any_moment_every_record_is_there_once(store: Store) -> None:
-    total, chance = 420, random.Random(11)
+    total, chance = 210, random.Random(11)
     kills = 0
     while kills < 60:
         command = [sys.executable, "-m", "tests.sinks.writer", store.name, str(store.home), str(total)]

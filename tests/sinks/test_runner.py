@@ -198,16 +198,18 @@ def test_killed_hard_at_random_while_data_flow(settings: Settings, codec: Codec,
 
 
 def test_two_runners_that_fight_for_the_same_partitions(settings: Settings, codec: Codec) -> None:
-    stop, wins, fenced = threading.Event(), [0, 0], [0, 0]
+    """Each cuts its commits elsewhere: two equal ones are one, which whoever comes second may call its own."""
+    stop, fenced = threading.Event(), [0, 0]
+    hurry = LakeSettings(rotate_seconds=0.3, rotate_rows=40), LakeSettings(rotate_seconds=0.7, rotate_rows=70)
 
     def fight(number: int) -> None:
+        mine = settings.model_copy(update={"lake": hurry[number]})
         while not stop.is_set():
-            with closing(sink_of(settings, "lake")) as sink:
-                runner = Running(settings, sink, codec, **{"group.id": f"{settings.world}.fighter.{number}"})
+            with closing(sink_of(mine, "lake")) as sink:
+                runner = Running(mine, sink, codec, **{"group.id": f"{settings.world}.fighter.{number}"})
                 while runner.alive and not stop.is_set():
                     stop.wait(0.05)
                 runner.stop()
-                wins[number] += 1
                 if runner.error is not None:
                     assert isinstance(runner.error, FencedError), runner.error
                     fenced[number] += 1
@@ -215,13 +217,21 @@ def test_two_runners_that_fight_for_the_same_partitions(settings: Settings, code
     threads = [threading.Thread(target=fight, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    for round_ in range(12):
-        fill(settings, codec, round_ * 50, 50)
-    eventually(lambda: sum(fenced) > 0, 60)
-    caught_up(settings, "lake", codec)
-    stop.set()
-    for thread in threads:
-        thread.join(60)
+    filled = 0
+
+    def fight_on() -> bool:
+        nonlocal filled
+        fill(settings, codec, filled, 50)
+        filled += 50
+        return sum(fenced) > 0
+
+    try:
+        eventually(fight_on, 60)
+        caught_up(settings, "lake", codec)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
     caught_up(settings, "lake", codec)
 
 
@@ -261,7 +271,7 @@ def test_what_a_stranger_writes_is_counted_and_passed_over(settings: Settings, c
     ]
     produce_all(settings, topic, [Out("EURUSD", value, now_ms(), 0) for value in (good, *bad, good)])
     with running(settings, sink_of(settings, name), codec):
-        eventually(lambda: len(in_sink(settings, name, TICKS)) == 2, 30)
+        eventually(lambda: len(in_sink(settings, name, TICKS)) == 2)
     assert in_sink(settings, name, TICKS) == [("EURUSD", 0, 0), ("EURUSD", 0, 7)]
     assert {reason: skipped(reason) - before[reason] for reason in reasons} == {
         "undecodable": 2,
@@ -351,7 +361,7 @@ def test_a_group_learns_what_a_killed_owner_had_committed(settings: Settings, co
 
     assert stored() < 0
     with running(settings, sink_of(settings, "lake"), codec):
-        eventually(lambda: stored() == 5, 30)
+        eventually(lambda: stored() == 5)
 
 
 def test_a_second_csv_writer_is_refused(settings: Settings, codec: Codec) -> None:
@@ -373,20 +383,20 @@ def test_records_lost_to_retention_are_named_and_accepted_only_when_asked(
 
     produce(5)
     with running(settings, sink_of(settings, "lake"), codec):
-        eventually(lambda: len(in_sink(settings, "lake", TICKS)) == 5, 30)
+        eventually(lambda: len(in_sink(settings, "lake", TICKS)) == 5)
     produce(10)
     admin = clients.admin(settings.kafka)  # its futures end only while it lives
     for future in admin.delete_records([TopicPartition(topic, 0, 9)]).values():
         future.result(30)
     with closing(sink_of(settings, "lake")) as sink:
         refused = Running(settings, sink, codec)
-        eventually(lambda: not refused.alive, 30)
+        eventually(lambda: not refused.alive)
         assert isinstance(refused.error, BrokerError)
         assert f"{topic}/0: 4 offsets (5 to 8) were deleted" in str(refused.error)
         assert "ARBITREX_LAKE__ACCEPT_LOSS" in str(refused.error)
     accepting = settings.model_copy(update={"lake": LakeSettings(**QUICK, accept_loss=True)})
     with running(accepting, sink_of(settings, "lake"), codec):
-        eventually(lambda: len(in_sink(settings, "lake", TICKS)) == 11, 30)
+        eventually(lambda: len(in_sink(settings, "lake", TICKS)) == 11)
 
 
 def test_a_topic_that_ends_before_what_the_sink_has_is_an_error(settings: Settings, codec: Codec) -> None:
@@ -396,7 +406,7 @@ def test_a_topic_that_ends_before_what_the_sink_has_is_an_error(settings: Settin
         sink.positions([Source(topic, 0)])
         sink.commit({Source(topic, 0): 99})
         runner = Running(settings, sink, codec)
-        eventually(lambda: not runner.alive, 30)
+        eventually(lambda: not runner.alive)
         assert isinstance(runner.error, BrokerError)
         assert f"{topic}/0 ends at offset 0" in str(runner.error)
 
