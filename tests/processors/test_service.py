@@ -67,6 +67,7 @@ def test_a_stream_with_everything_in_it(settings: Settings, codec: Codec, raw: s
     assert reasons == {b"decode", b"unknown_schema"}
 
 
+@pytest.mark.one_broker
 def test_a_stop_takes_seconds_and_leaves_the_group(settings: Settings, raw: str, stream: Stream) -> None:
     produce_all(settings, raw, stream.specs())
     for _ in range(2):
@@ -77,6 +78,7 @@ def test_a_stop_takes_seconds_and_leaves_the_group(settings: Settings, raw: str,
         assert time.monotonic() - asked < STOP_SECONDS
 
 
+@pytest.mark.one_broker
 def test_too_many_dead_letters_stop_the_worker_for_good(
     settings: Settings, codec: Codec, raw: str, stream: Stream
 ) -> None:

@@ -172,6 +172,7 @@ def test_transactions_aborted_ones_and_holes(settings: Settings, codec: Codec) -
     assert len(in_sink(settings, "lake", TICKS)) == 40
 
 
+@pytest.mark.one_broker
 def test_killed_hard_at_random_while_data_flow(settings: Settings, codec: Codec, name: str) -> None:
     chance = random.Random(5)
     stop = threading.Event()
@@ -197,6 +198,7 @@ def test_killed_hard_at_random_while_data_flow(settings: Settings, codec: Codec,
         caught_up(settings, name, codec)
 
 
+@pytest.mark.one_broker
 def test_two_runners_that_fight_for_the_same_partitions(settings: Settings, codec: Codec) -> None:
     """Each cuts its commits elsewhere: two equal ones are one, which whoever comes second may call its own."""
     stop, fenced = threading.Event(), [0, 0]
