@@ -41,6 +41,7 @@ JAVA = "-XX:TieredStopAtLevel=1"
 
 def pytest_configure() -> None:
     """The environment that every program started by a test has."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling all anew is most of a component's start
     os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {JAVA}".strip()
 
 
