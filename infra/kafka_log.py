@@ -13,6 +13,8 @@ from infra.settings import KafkaSettings
 from schemas.errors import BrokerError
 
 _SILENCE_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.01
 
 
 def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
@@ -69,6 +71,44 @@ def read_to_end(
                 raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
     finally:
         consumer.close()
+
+
+def offset_at(kafka: KafkaSettings, place: TopicPartition, time_ms: int) -> TopicPartition | None:
+    """Where the first record of that time or later stands in a partition; None if there is none.
+
+    Raises BrokerError when Kafka is away.
+    """
+    consumer = clients.consumer(kafka, group="arbitrex.reader")
+    try:
+        (found,) = consumer.offsets_for_times(
+            [TopicPartition(place.topic, place.partition, max(time_ms, 0))], timeout=_ANSWER_SECONDS
+        )
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+    return found if found.offset >= 0 else None
+
+
+def wait_for_transactions(kafka: KafkaSettings, place: TopicPartition) -> None:
+    """Wait until no transaction is open in a partition: a commit returns a little before others can read it.
+
+    Raises BrokerError when Kafka is away, or one stays open.
+    """
+    committed = clients.consumer(kafka, group="arbitrex.reader")
+    everything = clients.consumer(kafka, group="arbitrex.reader", **{"isolation.level": "read_uncommitted"})
+    deadline = time.monotonic() + _SILENCE_SECONDS
+    try:
+        end = everything.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1]
+        while committed.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)[1] < end:
+            if time.monotonic() > deadline:
+                raise BrokerError(f"a transaction in {place.topic}[{place.partition}] does not end")
+            time.sleep(_PAUSE_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
+    finally:
+        committed.close()
+        everything.close()
 
 
 def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, int]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import faust
 from faust.app.base import BootStrategy
@@ -19,7 +19,7 @@ from infra import topics
 from infra.settings import Settings
 from infra.worlds import World
 from processors.ownership import Ownership
-from processors.partition import Partition
+from processors.partition import Fetch, Partition
 from processors.pipeline import Pipeline, Work, is_small
 from processors.transport import BatchTransport
 from schemas.errors import ArbitrexError, ComponentError
@@ -31,6 +31,9 @@ _HEARTBEAT_SECONDS: Final = 1.0
 _REQUEST_SECONDS: Final = 30.0
 _REBALANCE_SECONDS: Final = 10.0
 _LAG_COMMIT_SECONDS: Final = 1.0
+
+
+T = TypeVar("T")
 
 
 class _NoFaustProducer(BootStrategy):
@@ -122,19 +125,29 @@ class _Agents:
     def _is_current(self, partition: Partition) -> bool:
         return self._ownership.owned(partition.number) is partition
 
-    async def _process(self, fetch: Any) -> Work:
-        if is_small(fetch):
-            return self._pipeline.process(fetch)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._pipeline.process, fetch)
+    async def _process(self, fetch: Fetch) -> Work | None:
+        partition, pipeline, small = fetch.partition, self._pipeline, is_small(fetch)
+        batch = pipeline.decode(fetch) if small else await self._in_thread(pipeline.decode, fetch)
+        if wanted := pipeline.lacking(fetch, batch):
+            if not await partition.settle():
+                return None
+            await self._in_thread(pipeline.recall, partition, wanted)
+        work = pipeline.step(fetch, batch) if small else await self._in_thread(pipeline.step, fetch, batch)
+        partition.pending += 1
+        return work
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def _commit_waiting(self, partition: Partition) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while partition.waiting and not partition.closed:
                 event, work = partition.waiting.popleft()
-                await loop.run_in_executor(self._threads, self._pipeline.commit, work)
+                await self._in_thread(self._pipeline.commit, work)
                 event.ack()
                 partition.in_flight -= 1
+                partition.pending -= 1
+                partition.settled.set()
         finally:
             partition.task = None
 

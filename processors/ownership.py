@@ -19,7 +19,7 @@ from infra import logs, topics
 from infra.kafka_log import ends
 from infra.settings import Settings
 from infra.worlds import World
-from processors.core.state import State, progress, restore
+from processors.core.state import State, lose, progress, restore
 from processors.core.types import Rules
 from processors.partition import Partition
 from processors.standing import Reader, Stand
@@ -47,7 +47,7 @@ class Ownership:
         self._settings = settings
         self._world = World(settings.world)
         self._codec = codec
-        self._reader = Reader(settings, codec)
+        self._reader = Reader(settings, codec, rules)
         self._partitions: dict[int, Partition] = {}
         self._writers: dict[int, Writer] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="takeover")
@@ -104,6 +104,7 @@ class Ownership:
         """Let no partition begin another transaction; the tasks of those in flight."""
         for partition in self._partitions.values():
             partition.closed = True
+            partition.settled.set()
         return [partition.task for partition in self._partitions.values() if partition.task]
 
     def shut_down(self) -> None:
@@ -135,19 +136,25 @@ class Ownership:
                 "were processed: the broker lost data; go on in a new world (--world NAME)"
             )
         if next_offset < first:
-            self._record_loss(number, stand, state, first)
+            state = self._record_loss(number, stand, state, first)
             next_offset = first
         struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
         return Partition(number, epoch, self._writers[number], state, next_offset, next_offset, end, struck)
 
-    def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> None:
-        """Record that records before ``first`` are gone. Raises ComponentError unless that is accepted."""
+    def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> State:
+        """The state once it is recorded that records before ``first`` are gone.
+
+        Raises ComponentError unless that is accepted.
+        """
         name, accepted = self._world.topic(topics.TICKS_RAW.name), self._settings.processor.accept_loss
         text = f"{name}[{number}]: records {stand.next_offset} to {first - 1} were gone before they were processed"
         last = max((live.last_ts for live in stand.live), default=0)
         feed = stand.live[0].feed if stand.live else ""
         event = FeedEvent(time=last, kind=EventKind.RETENTION_LOSS, feed=feed, shard="", from_=last, text=text)
-        self._writers[number].note(event, progress(state, first) if accepted else None)
         if not accepted:
+            self._writers[number].note(event)
             raise ComponentError(f"{text}; to go on without them set ARBITREX_PROCESSOR__ACCEPT_LOSS=true")
+        state, news = lose(state, self._rules)
+        self._writers[number].go_on(event, [(live, first - 1) for live in news], progress(state, first))
         log.warning("records lost to retention", text=text)
+        return state

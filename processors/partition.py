@@ -33,11 +33,22 @@ class Partition:
     """Offsets of recent dead letters."""
     in_flight: int = 0
     """Batches fetched and not yet committed."""
+    pending: int = 0
+    """Those of them that were handed to the step."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a batch is committed, and when the partition is closed."""
     closed: bool = False
     waiting: deque[Any] = field(default_factory=deque)
     """Filtered batches to be aggregated, in order."""
     task: asyncio.Task[None] | None = None
     """What aggregates and commits them."""
+
+    async def settle(self) -> bool:
+        """Wait until every batch that was handed to the step is committed; False if it was closed meanwhile."""
+        while self.pending and not self.closed:
+            self.settled.clear()
+            await self.settled.wait()
+        return not self.closed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -11,12 +12,14 @@ import numpy as np
 
 from infra import metrics
 from infra.settings import Settings
+from processors.core.recall import lacking, recalled, released
 from processors.core.state import progress
 from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
 from processors.isolation import isolate
 from processors.ownership import STRIKE_WINDOW
 from processors.partition import Fetch, Partition
+from processors.standing import Reader
 from processors.transaction import dead_reason
 from schemas.batch import SMALL, decode_batch
 from schemas.codec import Codec
@@ -39,16 +42,17 @@ class Pipeline:
     def __init__(self, settings: Settings, codec: Codec, rules: Rules) -> None:
         self._codec = codec
         self._limit = settings.processor.dead_letter_limit
+        self._reader = Reader(settings, codec, rules)
         self._step: Final = partial(step, rules=rules)
 
-    def process(self, fetch: Fetch) -> Work:
-        """Decode the fetch and step its partition's state through it. Pure but for that state.
+    def decode(self, fetch: Fetch) -> Batch:
+        """The fetch's records.
 
         Raises RegistryError when a schema cannot be looked up: that is not the data's fault.
         """
-        records, partition = fetch.records, fetch.partition
+        records = fetch.records
         decoded = decode_batch([record.value for record in records], self._codec)
-        batch = Batch(
+        return Batch(
             decoded.frame,
             decoded.others,
             decoded.bad,
@@ -56,6 +60,23 @@ class Pipeline:
             [record.timestamp for record in records],
             [record.offset for record in records],
         )
+
+    def lacking(self, fetch: Fetch, batch: Batch) -> Mapping[str, int]:
+        """Whose closed bars the batch needs, and later than when (UTC milliseconds); lets go of what none needs."""
+        partition = fetch.partition
+        partition.state = released(partition.state)
+        return lacking(partition.state, batch.frame)
+
+    def recall(self, partition: Partition, wanted: Mapping[str, int]) -> None:
+        """Read the closed bars of some symbols back into the partition's state; blocks.
+
+        All that the partition was stepped through must be committed. Raises BrokerError.
+        """
+        partition.state = recalled(partition.state, self._reader.closed_bars(partition.number, wanted))
+
+    def step(self, fetch: Fetch, batch: Batch) -> Work:
+        """Step the partition's state through the fetch's records. Pure but for that state."""
+        partition = fetch.partition
         outcome, partition.state = isolate(self._step, partition.state, batch)
         return Work(fetch, outcome, progress(partition.state, fetch.next_offset))
 

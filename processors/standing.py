@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 from confluent_kafka import Message, TopicPartition
 
 from infra import logs, metrics, topics
-from infra.kafka_log import ends, read_to_end
+from infra.kafka_log import ends, offset_at, read_to_end, wait_for_transactions
 from infra.settings import Settings
 from infra.worlds import World
+from processors.core.series import series_of
+from processors.core.types import ClosedBar, Rules
 from processors.transaction import dead_reason
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, ComponentError, DecodeError, UnknownSchemaError
-from schemas.records import LiveBars, Progress
+from schemas.records import Bar, LiveBars, Progress
 
 log: Final = logs.logger(__name__)
 
@@ -44,13 +46,15 @@ class Stand:
 class Reader:
     """Reads where partitions stand; its methods block."""
 
-    def __init__(self, settings: Settings, codec: Codec) -> None:
+    def __init__(self, settings: Settings, codec: Codec, rules: Rules) -> None:
         world = World(settings.world)
         self._kafka = settings.kafka
         self._codec = codec
+        self._rules = rules
         self._raw = world.topic(topics.TICKS_RAW.name)
         self._standing = world.topic(topics.PROGRESS.name)
         self._live = world.topic(topics.BARS_LIVE.name)
+        self._bars = world.topic(topics.BARS.name)
         self._dead = world.topic(topics.DEAD_LETTERS.name)
         self._tail = 2 * (settings.processor.dead_letter_limit + 1)  # every other offset may be a transaction's marker
 
@@ -77,6 +81,36 @@ class Reader:
                 )
             stand.dead.sort()
         return stands
+
+    def closed_bars(self, number: int, since: Mapping[str, int]) -> dict[str, Iterable[ClosedBar]]:
+        """The last revision of every bar that closed later than the time given with its symbol, UTC milliseconds.
+
+        Of symbols of one partition whose transactions are all committed. Raises BrokerError.
+        """
+        place = TopicPartition(self._bars, number)
+        wait_for_transactions(self._kafka, place)
+        start = offset_at(self._kafka, place, min(since.values()))
+        found: dict[str, dict[bytes | None, ClosedBar]] = {symbol: {} for symbol in since}
+        for messages in read_to_end(self._kafka, [start] if start else []):
+            for message in messages:
+                symbol = (message.key() or b"").rsplit(b"|", 2)[0].decode(errors="replace")
+                if symbol in since and (closed := self._closed(message)) and closed.bar.ts_close > since[symbol]:
+                    found[symbol][message.key()] = closed
+        return {symbol: bars.values() for symbol, bars in found.items()}
+
+    def _closed(self, message: Message) -> ClosedBar | None:
+        try:
+            return self._decoded_bar(message)
+        except (DecodeError, UnknownSchemaError) as error:
+            _skip(message, error)
+            return None
+
+    def _decoded_bar(self, message: Message) -> ClosedBar:
+        record = self._codec.decode(message.value() or b"")
+        if not isinstance(record, Bar) or record.key.encode() != message.key():
+            raise DecodeError(f"a {type(record).__name__} where the key's Bar belongs")
+        headers = dict(message.headers() or [])
+        return ClosedBar(record, *(_number(headers.get(name)) for name in ("first_offset", "last_offset", "offset")))
 
     def _take(self, stand: Stand, message: Message) -> bool:
         """Take what ``message`` says; False when it is a dead letter or not ours."""
@@ -111,14 +145,20 @@ class Reader:
         record = self._codec.decode(value)
         if not isinstance(record, LiveBars) or record.symbol.encode() != key:
             raise DecodeError(f"a {type(record).__name__} where the key's LiveBars belong")
+        series_of(record, self._rules)
         stand.series[key] = record
 
     def _dead_offset(self, message: Message) -> int:
         headers = dict(message.headers() or [])
-        offset = headers.get("offset")
-        if headers.get("topic") != self._raw.encode() or not isinstance(offset, bytes) or not offset.isdigit():
+        if headers.get("topic") != self._raw.encode():
             raise DecodeError("a dead letter of somebody else")
-        return int(offset)
+        return _number(headers.get("offset"))
+
+
+def _number(header: str | bytes | None) -> int:
+    if not isinstance(header, bytes) or not header.isdigit():
+        raise DecodeError(f"{header!r} where an offset belongs")
+    return int(header)
 
 
 def _skip(message: Message, error: ArbitrexError) -> None:

@@ -15,7 +15,7 @@ from processors.core.types import Outcome, Reason
 from processors.records import RawRecord
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, FencedError
-from schemas.records import FeedEvent, Progress
+from schemas.records import FeedEvent, LiveBars, Progress
 
 COMMIT_SECONDS: Final = 30.0
 LARGEST_DEAD_LETTER: Final = 900_000
@@ -66,12 +66,17 @@ class Writer:
             self._dead_letters(records, outcome)
             self._stand(progress, records[-1].timestamp)
 
-    def note(self, event: FeedEvent, progress: Progress | None) -> None:
-        """Write an event, and progress if there is any, in a transaction of their own. Raises as `commit`."""
+    def note(self, event: FeedEvent) -> None:
+        """Write an event in a transaction of its own. Raises as `commit`."""
         with self._transaction():
             self._event(event, [])
-            if progress:
-                self._stand(progress, event.time)
+
+    def go_on(self, event: FeedEvent, news: Sequence[tuple[LiveBars, int]], progress: Progress) -> None:
+        """Write an event, and with it live bars and progress to go on from. Raises as `commit`."""
+        with self._transaction():
+            self._event(event, [])
+            self._live(news, event.time)
+            self._stand(progress, event.time)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -105,14 +110,18 @@ class Writer:
                 ("last_offset", b"%d" % closed.last_offset),
             ]
             self._send(topics.BARS, encode(bar), bar.key.encode(), bar.ts_close, headers)
-        for live, offset in outcome.live:
-            time = live.last_ts or records[-1].timestamp  # no tick yet
-            self._send(topics.BARS_LIVE, encode(live), live.symbol.encode(), time, self._position(offset))
+        self._live(outcome.live, records[-1].timestamp)
         for at, spec in outcome.specs:
             headers = self._position(records[at].offset)
             self._send(topics.SYMBOLS, encode(spec), spec.symbol.encode(), records[at].timestamp, headers)
         for at, event in outcome.events:
             self._event(event, self._position(records[at].offset))
+
+    def _live(self, lives: Sequence[tuple[LiveBars, int]], otherwise: int) -> None:
+        """Live bars, each with the source offset that changed it; ``otherwise``: the time of those without a tick."""
+        for live, offset in lives:
+            value, time = self._codec.encode(live), live.last_ts or otherwise
+            self._send(topics.BARS_LIVE, value, live.symbol.encode(), time, self._position(offset))
 
     def _dead_letters(self, records: Sequence[RawRecord], outcome: Outcome) -> None:
         for at, error in outcome.dead:

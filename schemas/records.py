@@ -122,7 +122,9 @@ class Bar:
     spread: int
     """The least of the bar, in points."""
     status: BarStatus
+    """``revised`` if, and only if, the revision is not 0."""
     revision: int = 0
+    """0 for what was known when the interval ended, a bar or that there is none; one more with each correction."""
     feed_gap_ms: int = 0
     tick_count: int
     first_tick_ts: int
@@ -189,6 +191,10 @@ class LiveBars:
     """Since when the spec's zone holds, if the series had another before."""
     future: TickId | None = None
     """The highest identity rejected as from the future."""
+    published_from: int = 0
+    """Bars that opened before may have closed unpublished, not being known to be covered."""
+    lost_from: int | None = None
+    """Ticks from then on were lost to retention; the series' next tick, or its shard's watermark, says up to where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """The step by column: for the symbols of a big batch that show nothing unusual in it.
 
 Unusual, and left to the plain loop, is a symbol with a correction, a tick from the future, one at or before its shard's
-watermark, one of another feed, no spec, or bars left from another zone. What remains rises in time, so a bar's ticks
-lie together, and whatever closes it comes after all of them: the symbol's first clean tick at or past its end, or the
-first watermark that covers it.
+watermark, one of another feed, no spec, bars left from another zone, or ticks that were lost. What remains rises in
+time, so a bar's ticks lie together, and whatever closes it comes after all of them: the symbol's first clean tick at or
+past its end, or the first watermark that covers it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run(work: Work, frame: pl.DataFrame, marks: Sequence[Mark]) -> set[str]:
 
 
 def _is_usual(series: Series | None) -> bool:
-    if series is None or series.terms is None or series.last[1] >= _ORDINALS:
+    if series is None or series.terms is None or series.last[1] >= _ORDINALS or series.lost_from is not None:
         return False
     return series.zone_from is None or all(bar.ts_open >= series.zone_from for bar in series.bars.values())
 
@@ -154,15 +154,20 @@ def _accept(work: Work, table: Table, series: dict[int, Series], by_shard: dict[
 def _close_silent(work: Work, by_shard: dict[str, Ends], busy: Collection[str]) -> None:
     """Close what watermarks cover of symbols that are in none of this batch's ticks."""
     for series in list(work.series.values()):
-        if series.symbol in busy or series.terms is None or not series.bars:
+        if series.symbol in busy or series.terms is None:
             continue
         ends = by_shard.get(series.terms.shard)
-        while ends and series.bars:
-            position = ends.first_covering(min(bar.ts_close for bar in series.bars.values()))
+        while ends and (awaited := [bar.ts_close for bar in series.bars.values()] + _lost(series)):
+            position = ends.first_covering(min(awaited))
             if position is None:
                 break
-            plain.close_until(work, series, ends.reached(position), position)
+            plain.pass_mark(work, series, ends.reached(position), position)
             series = work.series[series.symbol]  # noqa: PLW2901 - now a copy of its own
+
+
+def _lost(series: Series) -> list[int]:
+    """From when on a watermark says up to where ticks were lost."""
+    return [] if series.lost_from is None else [series.lost_from + 1]
 
 
 def _starts(code: Ints) -> Ints:

@@ -50,8 +50,8 @@ def apply_control(work: Work, position: int, control: Control, symbols: Collecti
     for series in _named(work, control, symbols):
         if control.kind == ControlKind.COVERAGE:
             # What was covered stays so: only a gap says what was lost since.
-            known = series.coverage_from
-            series.coverage_from = control.time if known is None else min(known, control.time)
+            if series.coverage_from is None or control.time < series.coverage_from:
+                series.coverage_from, series.published_from = control.time, series.last[0] + 1
             work.event(position, EventKind.COVERAGE, control, series.symbol, "every tick from here on is in the log")
         elif control.kind == ControlKind.GAP:
             span = (control.from_ or 0, control.to or 0)

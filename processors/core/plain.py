@@ -1,7 +1,8 @@
 """The step as a plain loop over records in order: for small batches, and a big one's symbols with anything unusual.
 
 A bar closes on its series' next clean tick at or past its end, or on a watermark of its shard that covers it
-(``ts_close <= time + 1``); never otherwise.
+(``ts_close <= time + 1``); never otherwise. A correction that is at most a day older than its series' last tick goes
+into bars that have closed, too: each of them is published anew at once, with the next revision.
 """
 
 from __future__ import annotations
@@ -67,8 +68,16 @@ def _control(
         for series in list(work.series.values()):
             mine = symbols is None or series.symbol in symbols
             if mine and series.terms is not None and series.terms.shard == shard:
-                close_until(work, series, marks[shard] + 1, position)
+                pass_mark(work, series, marks[shard] + 1, position)
     apply_control(work, position, control, symbols)
+
+
+def pass_mark(work: Work, series: Series, moment: int, position: int) -> None:
+    """A watermark at ``position`` says that every tick of the series before ``moment`` has come."""
+    if series.lost_from is not None:
+        series = work.own(series.symbol, series.feed)
+        work.find_loss(series, moment, position)
+    close_until(work, series, moment, position)
 
 
 def close_until(work: Work, series: Series, moment: int, position: int) -> None:
@@ -99,13 +108,15 @@ def _tick(work: Work, row: Row, marks: dict[str, int]) -> None:
         series.future = identity
         work.rejected.append((row.position, Reason.FUTURE))
         return
-    reason = _reason(series, row, marks)
+    if not row.correction:
+        work.find_loss(series, row.ts, row.position)
+    reason, passed = _judged(series, row, marks)
     series.last = max(series.last, identity)
     if row.correction and row.ts >= series.last[0] - DAY_MS:
         series.corrections.add(identity)
     if reason == Reason.CLEAN:
         work.clean.append(row.position)
-        _accept(work, series, row)
+        _accept(work, series, row, passed)
     else:
         work.rejected.append((row.position, reason))
 
@@ -120,88 +131,142 @@ def _is_repeat(series: Series, identity: Identity, *, correction: bool, future: 
     return future and series.future is not None and identity <= series.future
 
 
-def _reason(series: Series, row: Row, marks: dict[str, int]) -> Reason:
+def _judged(series: Series, row: Row, marks: dict[str, int]) -> tuple[Reason, Collection[str]]:
+    """The tick's reason; and in which timeframes its bar has closed, or may have: only corrections get there."""
     terms = series.terms
     if terms is None:
-        return Reason.NO_SPEC
+        return Reason.NO_SPEC, ()
     reason = reason_of(terms, row.ts, (row.bid, row.ask, row.last, row.volume), row.flags)
     mark = marks.get(terms.shard, -1)
-    if reason == Reason.CLEAN and (row.correction or row.ts <= mark) and _is_late(series, row.ts, mark + 1):
-        return Reason.TOO_LATE
-    return reason
+    if reason != Reason.CLEAN or not (row.correction or row.ts <= mark):
+        return reason, ()
+    if row.ts < series.last[0] - DAY_MS:
+        return Reason.TOO_LATE, ()
+    passed = _passed(series, row.ts, max(series.last[0], mark + 1))
+    return (Reason.TOO_LATE if passed and not row.correction else Reason.CLEAN), passed
 
 
-def _accept(work: Work, series: Series, row: Row) -> None:
+def _passed(series: Series, ts: int, moment: int) -> list[str]:
+    """The timeframes whose bar over ``ts`` is not open and ended by ``moment``."""
+    found = []
+    for timeframe in series.since:
+        bar = series.bars.get(timeframe)
+        if ts < bar.ts_open if bar and ts < bar.ts_close else series.bounds(timeframe, ts)[1] <= moment:
+            found.append(timeframe)
+    return found
+
+
+def _accept(work: Work, series: Series, row: Row, passed: Collection[str]) -> None:
     terms = series.terms
     if terms is None:
         return
-    if row.correction:
-        work.events.append((row.position, _correction(series, row)))
     close_until(work, series, row.ts, row.position)
+    revised = []
     if not terms.last or row.flags & FLAG_LAST:
-        _add(work, series, terms, row)
+        more = _addition(terms, row, int(work.offsets[row.position]))
+        for timeframe in work.rules.timeframes:
+            if timeframe not in passed:
+                _add(series, timeframe, more)
+            elif _revise(work, series, timeframe, more, row.position):
+                revised.append(timeframe)
+    if row.correction:
+        work.events.append((row.position, _correction(series, row, revised)))
 
 
-def _is_late(series: Series, ts: int, published: int) -> bool:
-    """Whether a bar that the tick belongs to has closed, or may have: it is not open and ended by what has passed."""
-    if ts < series.last[0] - DAY_MS:
-        return True
-    passed = max(series.last[0], published)
-    for timeframe in series.since:
-        bar = series.bars.get(timeframe)
-        if bar is not None and ts < bar.ts_close:
-            if ts < bar.ts_open:
-                return True
-        elif series.bounds(timeframe, ts)[1] <= passed:
-            return True
-    return False
+class _Addition(NamedTuple):
+    """What a tick adds to a bar."""
+
+    identity: Identity
+    price: float
+    ask: float
+    counts: bool
+    volume: float
+    spread: int
+    offset: int
+    rules: str
 
 
-def _add(work: Work, series: Series, terms: Terms, row: Row) -> None:
-    """Into every timeframe's bar; a correction may come before the bar's first tick or between."""
-    price = row.last if terms.last else row.bid
-    identity: Identity = (row.ts, row.ordinal)
-    counts = bool(terms.last or row.flags & FLAG_BID)
-    volume = row.volume if row.flags & (FLAG_LAST | FLAG_VOLUME) else 0.0
-    spread = spread_of(terms, row.bid, row.ask)
-    offset = int(work.offsets[row.position])
-    for timeframe in work.rules.timeframes:
-        bar = series.bars.get(timeframe)
-        if bar is None:
-            series.bars[timeframe] = OpenBar(
-                *series.bounds(timeframe, row.ts),
-                *(price, price, price, price),
-                *(row.ask, row.ask, row.ask, row.ask),
-                int(counts),
-                volume,
-                spread,
-                1,
-                identity,
-                identity,
-                terms.hash,
-                offset,
-                offset,
-            )
-            continue
-        bar.high, bar.low = max(bar.high, price), min(bar.low, price)
-        bar.ask_high, bar.ask_low = max(bar.ask_high, row.ask), min(bar.ask_low, row.ask)
-        if identity > bar.last:
-            bar.close, bar.ask_close, bar.last = price, row.ask, identity
-        elif identity < bar.first:
-            bar.open, bar.ask_open, bar.first = price, row.ask, identity
-        bar.tick_volume += counts
-        bar.real_volume += volume
-        bar.spread = min(bar.spread, spread)
-        bar.tick_count += 1
-        bar.last_offset = offset
+def _addition(terms: Terms, row: Row, offset: int) -> _Addition:
+    return _Addition(
+        (row.ts, row.ordinal),
+        row.last if terms.last else row.bid,
+        row.ask,
+        bool(terms.last or row.flags & FLAG_BID),
+        row.volume if row.flags & (FLAG_LAST | FLAG_VOLUME) else 0.0,
+        spread_of(terms, row.bid, row.ask),
+        offset,
+        terms.hash,
+    )
 
 
-def _correction(series: Series, row: Row) -> FeedEvent:
+def _add(series: Series, timeframe: str, more: _Addition) -> None:
+    """Into the open bar, or a new one."""
+    bar = series.bars.get(timeframe)
+    if bar is None:
+        series.bars[timeframe] = _bar(series.bounds(timeframe, more.identity[0]), more)
+    else:
+        _join(bar, more)
+
+
+def _revise(work: Work, series: Series, timeframe: str, more: _Addition, position: int) -> bool:
+    """Publish the closed bar anew, with what came late; whether it was, or could have been, published.
+
+    A bar that had no tick, and so was never published, begins with revision 1: that there is none was revision 0.
+    """
+    before = series.closed_bar(timeframe, more.identity[0])
+    if before is not None:
+        bar = before.copy()
+        _join(bar, more)
+    else:
+        span = series.bounds(timeframe, more.identity[0])
+        if not series.is_known_empty(timeframe, span[0]):
+            return False
+        bar = _bar(span, more)
+    bar.revision += 1
+    work.publish(series, timeframe, bar, position)
+    return True
+
+
+def _bar(span: Identity, more: _Addition) -> OpenBar:
+    return OpenBar(
+        *span,
+        *(more.price, more.price, more.price, more.price),
+        *(more.ask, more.ask, more.ask, more.ask),
+        int(more.counts),
+        more.volume,
+        more.spread,
+        1,
+        more.identity,
+        more.identity,
+        more.rules,
+        more.offset,
+        more.offset,
+    )
+
+
+def _join(bar: OpenBar, more: _Addition) -> None:
+    """A correction may come before the bar's first tick or between."""
+    price, ask = more.price, more.ask
+    bar.high, bar.low = max(bar.high, price), min(bar.low, price)
+    bar.ask_high, bar.ask_low = max(bar.ask_high, ask), min(bar.ask_low, ask)
+    if more.identity > bar.last:
+        bar.close, bar.ask_close, bar.last = price, ask, more.identity
+    elif more.identity < bar.first:
+        bar.open, bar.ask_open, bar.first = price, ask, more.identity
+    bar.tick_volume += more.counts
+    bar.real_volume += more.volume
+    bar.spread = min(bar.spread, more.spread)
+    bar.tick_count += 1
+    bar.last_offset = more.offset
+
+
+def _correction(series: Series, row: Row, revised: Collection[str]) -> FeedEvent:
+    what = f"revised {' '.join(revised)}" if revised else "was taken into the open bars"
     return FeedEvent(
         time=row.ts,
         kind=EventKind.CORRECTION,
         feed=series.feed,
         shard=series.spec.shard if series.spec else "",
         symbol=series.symbol,
-        text=f"a tick found late, bid {row.bid} ask {row.ask}, was taken into the open bars",
+        text=f"a tick found late, bid {row.bid} ask {row.ask}, {what}",
     )

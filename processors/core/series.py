@@ -1,4 +1,4 @@
-"""One symbol's state: its highest identity, spec, coverage, gaps and open bars."""
+"""One symbol's state: its highest identity, spec, coverage, gaps, open bars and, where they are needed, closed ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from infra.market.timeframes import TIMEFRAMES, bounds, longest_ms
 from processors.core.terms import Terms, terms_of
 from processors.core.types import Rules
+from schemas.errors import DecodeError
 from schemas.records import (
     Bar,
     BarStatus,
@@ -30,7 +31,7 @@ Identity = tuple[int, int]
 
 @dataclass(slots=True)
 class OpenBar:
-    """A bar in the making; fields as in `schemas.records.Bar`."""
+    """A bar in the making, or one that a correction may change; fields as in `schemas.records.Bar`."""
 
     ts_open: int
     ts_close: int
@@ -52,6 +53,8 @@ class OpenBar:
     """Of the spec under which it opened: a change of spec closes nothing."""
     first_offset: int
     last_offset: int
+    revision: int = 0
+    """How often it was published before."""
 
     def copy(self) -> OpenBar:
         """A copy to change; spelled out, since `copy.copy` takes ten times as long."""
@@ -75,6 +78,7 @@ class OpenBar:
             self.rules,
             self.first_offset,
             self.last_offset,
+            self.revision,
         )
 
 
@@ -95,11 +99,18 @@ class Series:
     terms: Terms | None = None
     zone_from: int | None = None
     """Since when the spec's zone holds, if there was another: a bar that began before lacks what an old one took."""
+    published_from: int = 0
+    """Bars that opened before may have closed when they were not yet known to be covered, and so be in no topic."""
+    lost_from: int | None = None
+    """Ticks from here on were lost before they were processed, until the next record that says how far."""
     corrections: set[Identity] = field(default_factory=set)
     """Those seen of the last day."""
     since: dict[str, int] = field(default_factory=dict)
     """From when on each timeframe is made: the series' start, or the moment a setting added it."""
     bars: dict[str, OpenBar] = field(default_factory=dict)
+    closed: dict[str, dict[int, OpenBar]] | None = field(default_factory=dict)
+    """The published bars that closed in the last day, by timeframe and opening, the bars never changed in place; none:
+    not at hand (`processors.core.recall`)."""
 
     def copy(self, rules: Rules) -> Series:
         """A copy to change, with the timeframes of the present rules."""
@@ -108,11 +119,32 @@ class Series:
         start = 0 if self.last < (0, 0) else self.last[0] + 1
         twin.since = {name: self.since.get(name, start) for name in rules.timeframes}
         twin.bars = {name: self.bars[name].copy() for name in rules.timeframes if name in self.bars}
+        if self.closed is not None:
+            twin.closed = {name: dict(bars) for name, bars in self.closed.items()}
         return twin
 
     def complete(self, timeframe: str, ts_open: int) -> bool:
         """Whether every tick since the bar began was there to make it, gaps apart: only then it goes to ``bars``."""
         return self.coverage_from is not None and ts_open >= max(self.coverage_from, self.since[timeframe])
+
+    def closed_bar(self, timeframe: str, ts: int) -> OpenBar | None:
+        """The published bar that took, or would have taken, a tick of that time. Only if those are at hand."""
+        if self.closed is None:
+            raise ValueError(f"the closed bars of {self.symbol} are not at hand")
+        bars = self.closed.get(timeframe, {})
+        if self.zone_from is None:
+            return bars.get(self.bounds(timeframe, ts)[0])
+        holding = [bar for bar in bars.values() if bar.ts_open <= ts < bar.ts_close]  # of two zones, maybe
+        return min(holding, key=lambda bar: bar.ts_open, default=None)
+
+    def is_known_empty(self, timeframe: str, ts_open: int) -> bool:
+        """Whether a closed bar that was not published had no tick: not so if it was only not known to be covered."""
+        return self.complete(timeframe, ts_open) and ts_open >= max(self.published_from, self.zone_from or 0)
+
+    def lose(self, mark: int) -> None:
+        """Ticks after the highest identity, and after the shard's watermark ``mark``, were lost."""
+        if self.lost_from is None and self.coverage_from is not None:
+            self.lost_from = max(self.last[0], self.coverage_from, mark + 1)
 
     def gap_ms(self, ts_open: int, ts_close: int) -> int:
         """How much of the span lies in gaps."""
@@ -127,6 +159,8 @@ class Series:
         """The bar as it would be if it closed now."""
         gap_ms = self.gap_ms(bar.ts_open, bar.ts_close) if self.gaps else 0
         whole = not gap_ms and self.complete(timeframe, bar.ts_open) and bar.ts_open >= (self.zone_from or 0)
+        whole = whole and (self.lost_from is None or bar.ts_close <= self.lost_from)
+        usual = BarStatus.FINAL if whole else BarStatus.PARTIAL
         return Bar(
             symbol=self.symbol,
             feed=self.feed,
@@ -144,7 +178,8 @@ class Series:
             tick_volume=bar.tick_volume,
             real_volume=bar.real_volume,
             spread=bar.spread,
-            status=BarStatus.FINAL if whole else BarStatus.PARTIAL,
+            status=BarStatus.REVISED if bar.revision else usual,
+            revision=bar.revision,
             feed_gap_ms=gap_ms,
             tick_count=bar.tick_count,
             first_tick_ts=bar.first[0],
@@ -160,7 +195,7 @@ class Series:
         return int(opens[0]), int(closes[0])
 
     def forget(self) -> None:
-        """Drop what can matter no more: corrections of a day ago, gaps that no bar can reach back to.
+        """Drop what can matter no more: corrections and closed bars of a day ago, gaps that no bar can reach back to.
 
         What is dropped depends on the state alone, and once it can be dropped that stays so; therefore it makes no
         difference when this is called.
@@ -171,6 +206,9 @@ class Series:
             reach = self.last[0] - DAY_MS - max(map(longest_ms, self.since), default=0)
             oldest = min((bar.ts_open for bar in self.bars.values()), default=self.last[0])
             self.gaps = frozenset(gap for gap in self.gaps if gap[1] > reach or gap[1] > oldest)
+        for bars in (self.closed or {}).values():
+            while bars and (first := next(iter(bars.values()))).ts_close <= self.last[0] - DAY_MS:
+                del bars[first.ts_open]
 
     def live(self) -> LiveBars:
         """The state as it is written; `series_of` reads it back."""
@@ -192,6 +230,8 @@ class Series:
             ),
             zone_from=self.zone_from,
             future=TickId(ts=self.future[0], ordinal=self.future[1]) if self.future else None,
+            published_from=self.published_from,
+            lost_from=self.lost_from,
         )
 
     def _known(self) -> Terms:
@@ -201,7 +241,12 @@ class Series:
 
 
 def series_of(live: LiveBars, rules: Rules) -> Series:
-    """The state that `Series.live` wrote. Raises DecodeError for a spec that cannot be worked with."""
+    """The state that `Series.live` wrote, its closed bars not at hand.
+
+    Raises DecodeError for one that it did not write: with a spec that cannot be worked with, or bars without offsets.
+    """
+    if len(live.bars) != len(live.offsets):
+        raise DecodeError(f"{len(live.bars)} live bars of {live.symbol} with {len(live.offsets)} offsets")
     return Series(
         symbol=live.symbol,
         feed=live.feed,
@@ -212,13 +257,20 @@ def series_of(live: LiveBars, rules: Rules) -> Series:
         spec=live.spec,
         terms=terms_of(live.spec, rules.future_tolerance_ms) if live.spec else None,
         zone_from=live.zone_from,
+        published_from=live.published_from,
+        lost_from=live.lost_from,
         corrections={(item.ts, item.ordinal) for item in live.corrections},
         since={start.timeframe: start.from_ for start in live.timeframes},
-        bars={bar.timeframe: _open(bar, offsets) for bar, offsets in zip(live.bars, live.offsets, strict=True)},
+        bars={
+            bar.timeframe: bar_of(bar, offsets.first, offsets.last)
+            for bar, offsets in zip(live.bars, live.offsets, strict=True)
+        },
+        closed=None,
     )
 
 
-def _open(bar: Bar, offsets: OffsetRange) -> OpenBar:
+def bar_of(bar: Bar, first_offset: int, last_offset: int) -> OpenBar:
+    """The bar that `Series.record` wrote, and the source offsets of what made it."""
     return OpenBar(
         bar.ts_open,
         bar.ts_close,
@@ -237,6 +289,7 @@ def _open(bar: Bar, offsets: OffsetRange) -> OpenBar:
         (bar.first_tick_ts, bar.first_tick_ordinal),
         (bar.last_tick_ts, bar.last_tick_ordinal),
         bar.rules,
-        offsets.first,
-        offsets.last,
+        first_offset,
+        last_offset,
+        bar.revision,
     )

@@ -62,14 +62,35 @@ class Work:
     def close(self, series: Series, timeframe: str, bar: OpenBar, position: int) -> None:
         """The record at ``position`` closes the bar: publish it, unless it began before coverage."""
         if series.complete(timeframe, bar.ts_open):
-            self.closed.append(
-                (
-                    (position, series.symbol, self.rules.timeframes.index(timeframe)),
-                    ClosedBar(
-                        series.record(timeframe, bar), bar.first_offset, bar.last_offset, int(self.offsets[position])
-                    ),
-                )
-            )
+            self.publish(series, timeframe, bar, position)
+
+    def publish(self, series: Series, timeframe: str, bar: OpenBar, position: int) -> None:
+        """The record at ``position`` made the closed bar what it is."""
+        record = series.record(timeframe, bar)
+        place = (position, series.symbol, self.rules.timeframes.index(timeframe))
+        self.closed.append((place, ClosedBar(record, bar.first_offset, bar.last_offset, int(self.offsets[position]))))
+        if series.closed is not None:
+            series.closed.setdefault(timeframe, {})[bar.ts_open] = bar
+
+    def find_loss(self, series: Series, until: int, position: int) -> None:
+        """The record at ``position`` says up to where ticks of the series may have been lost: a gap from now on."""
+        start = series.lost_from
+        if start is None or until <= start:
+            return
+        series.gaps |= {(start, until)}
+        series.lost_from = None
+        event = FeedEvent(
+            time=until,
+            kind=EventKind.GAP,
+            feed=series.feed,
+            shard=series.spec.shard if series.spec else "",
+            symbol=series.symbol,
+            from_=start,
+            to=until,
+            text=f"{(until - start) / 1_000:g} s were lost to retention before they were processed",
+        )
+        self.events.append((position, event))
+        self.touch(series.symbol, position)
 
     def event(self, position: int, kind: EventKind, control: Control, symbol: str, text: str) -> None:
         """Note what a control said of a series."""

@@ -91,6 +91,9 @@ class Row:
     coverage: int | None = None
     gaps: set[tuple[int, int]] = field(default_factory=set)
     zone_from: int | None = None
+    published_from: int = 0
+    lost: int | None = None
+    past: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     corrections: set[tuple[int, int]] = field(default_factory=set)
     bars: dict[str, dict[str, Any]] = field(default_factory=dict)
     changed: int = -1
@@ -157,13 +160,15 @@ class Reference:
             if not (own if whole else symbol == record.symbol):
                 continue
             if record.kind in ("watermark", "retired"):
+                self.found(at, symbol, self.marks[shard] + 1)
                 self.close(at, symbol, self.marks[shard] + 1)
             if record.kind == "watermark":
                 continue
             row.changed = at
             self.events.append((at, str(record.kind), symbol))
             if record.kind == "coverage":
-                row.coverage = record.time if row.coverage is None else min(row.coverage, record.time)
+                if row.coverage is None or record.time < row.coverage:
+                    row.coverage, row.published_from = record.time, row.last[0] + 1
             elif record.kind == "gap":
                 row.gaps.add((record.from_ or 0, record.to or 0))
 
@@ -173,25 +178,44 @@ class Reference:
             bar = row.bars.get(timeframe)
             if bar and bar["ts_close"] <= until:
                 if row.coverage is not None and bar["ts_open"] >= row.coverage:
-                    self.closed.append((at, self.bar(symbol, timeframe), *bar["offsets"]))
+                    self.publish(at, symbol, timeframe, bar)
+                    row.past.setdefault(timeframe, []).append(bar)
                 del row.bars[timeframe]
                 row.changed = at
 
-    def bar(self, symbol: str, timeframe: str) -> Bar:
+    def publish(self, at: int, symbol: str, timeframe: str, bar: dict[str, Any]) -> None:
+        self.closed.append((at, self.bar(symbol, timeframe, bar), *bar["offsets"]))
+
+    def lose(self, at: int) -> None:
+        """The records up to and including this one are gone."""
+        for row in self.rows.values():
+            mark = self.marks.get(f"{row.spec.feed}/{row.spec.shard}", -1) if row.spec else -1
+            if row.lost is None and row.coverage is not None:
+                row.lost, row.changed = max(row.last[0], row.coverage, mark + 1), at
+
+    def found(self, at: int, symbol: str, until: int) -> None:
         row = self.rows[symbol]
-        bar = row.bars[timeframe]
+        if row.lost is not None and until > row.lost:
+            row.gaps.add((row.lost, until))
+            row.lost, row.changed = None, at
+            self.events.append((at, "gap", symbol))
+
+    def bar(self, symbol: str, timeframe: str, bar: dict[str, Any]) -> Bar:
+        row = self.rows[symbol]
         lost = union([(max(a, bar["ts_open"]), min(b, bar["ts_close"])) for a, b in row.gaps])
         whole = not lost and row.coverage is not None and bar["ts_open"] >= row.coverage
         whole = whole and not (row.zone_from is not None and bar["ts_open"] < row.zone_from)
+        whole = whole and not (row.lost is not None and row.lost < bar["ts_close"])
+        status = BarStatus.REVISED if bar["revision"] else BarStatus.FINAL if whole else BarStatus.PARTIAL
         fields = {name: value for name, value in bar.items() if name not in ("offsets", "first", "last")}
         return Bar(
             symbol=symbol, feed=row.feed, timeframe=timeframe, feed_gap_ms=lost,
-            status=BarStatus.FINAL if whole else BarStatus.PARTIAL,
+            status=status,
             first_tick_ts=bar["first"][0], first_tick_ordinal=bar["first"][1],
             last_tick_ts=bar["last"][0], last_tick_ordinal=bar["last"][1], **fields,
         )  # fmt: skip
 
-    def tick(self, at: int, tick: Tick) -> None:
+    def tick(self, at: int, tick: Tick) -> None:  # noqa: C901 - all that can become of one
         row = self.rows.setdefault(tick.symbol, Row(feed=tick.feed))
         identity = (tick.ts_event, tick.ordinal)
         future = tick.ts_event * 1_000 > tick.ts_recv + self.tolerance * 1_000
@@ -206,7 +230,12 @@ class Reference:
             row.future = identity
             self.rejected.append((at, "future"))
             return
+        if not tick.correction:
+            self.found(at, tick.symbol, tick.ts_event)
         reason = self.reason(row, tick)
+        ended = self.ended(row, tick) if not reason else []
+        if ended and not tick.correction:
+            reason = "too_late"
         row.last = max(row.last, identity)
         if tick.correction and tick.ts_event >= row.last[0] - DAY:
             row.corrections.add(identity)
@@ -220,9 +249,12 @@ class Reference:
         assert row.spec
         if row.spec.chart_mode == "bid" or tick.flags & 8:
             for timeframe in self.timeframes:
-                self.add(at, row, row.spec, timeframe, tick)
+                if timeframe in ended:
+                    self.revise(at, row, row.spec, timeframe, tick)
+                else:
+                    row.bars[timeframe] = self.added(at, row.bars.get(timeframe), row.spec, timeframe, tick)
 
-    def reason(self, row: Row, tick: Tick) -> str:  # noqa: C901, PLR0911 - rule after rule, as the design lists them
+    def reason(self, row: Row, tick: Tick) -> str:  # noqa: PLR0911 - rule after rule, as the design lists them
         spec = row.spec
         if spec is None:
             return "no_spec"
@@ -239,18 +271,49 @@ class Reference:
             return shut
         if tick.correction and tick.ts_event < row.last[0] - DAY:
             return "too_late"
-        passed = max(row.last[0], self.marks.get(f"{spec.feed}/{spec.shard}", -1) + 1)
+        return ""
+
+    def ended(self, row: Row, tick: Tick) -> list[str]:
+        """Timeframes in which the tick comes after its bar's end."""
+        assert row.spec
+        mark = self.marks.get(f"{row.spec.feed}/{row.spec.shard}", -1)
+        if not tick.correction and tick.ts_event > mark:
+            return []
+        found = []
         for timeframe in self.timeframes:
             bar = row.bars.get(timeframe)
             if bar and bar["ts_open"] <= tick.ts_event < bar["ts_close"]:
                 continue
-            if bar and tick.ts_event < bar["ts_open"]:
-                return "too_late"
-            if span(timeframe, tick.ts_event, spec.zone)[1] <= passed:
-                return "too_late"
-        return ""
+            before = bar and tick.ts_event < bar["ts_open"]
+            if before or span(timeframe, tick.ts_event, row.spec.zone)[1] <= max(row.last[0], mark + 1):
+                found.append(timeframe)
+        return found
 
-    def add(self, at: int, row: Row, spec: SymbolSpec, timeframe: str, tick: Tick) -> None:
+    def order(self, item: tuple[int, Bar, int, int]) -> tuple[int, str, int]:
+        return item[0], item[1].symbol, self.timeframes.index(item[1].timeframe)
+
+    def revise(self, at: int, row: Row, spec: SymbolSpec, timeframe: str, tick: Tick) -> None:
+        """The bar that closed and holds the tick's time is made anew; one without ticks is made out of nothing."""
+        past = row.past.setdefault(timeframe, [])
+        start, _ = span(timeframe, tick.ts_event, spec.zone)
+        if row.zone_from is None:
+            holding = [bar for bar in past if bar["ts_open"] == start]
+        else:
+            holding = sorted((b for b in past if b["ts_open"] <= tick.ts_event < b["ts_close"]), key=opening)
+        if holding:
+            bar = self.added(at, holding[0], spec, timeframe, tick)
+        elif row.coverage is not None and start >= max(row.coverage, row.published_from, row.zone_from or 0):
+            bar = self.added(at, None, spec, timeframe, tick)
+            past.append(bar)
+        else:
+            return
+        bar["revision"] += 1
+        self.publish(at, tick.symbol, timeframe, bar)
+        self.closed.sort(key=self.order)
+
+    def added(
+        self, at: int, bar: dict[str, Any] | None, spec: SymbolSpec, timeframe: str, tick: Tick
+    ) -> dict[str, Any]:
         price = tick.bid if spec.chart_mode == "bid" else tick.last
         counted = int(spec.chart_mode == "last" or tick.flags & 2 == 2)
         volume = tick.volume if tick.flags & 24 else 0.0
@@ -258,17 +321,15 @@ class Reference:
         limit = 2**31 - 1
         spread = round(points) if abs(points) < limit else int(math.copysign(limit, points))
         identity = (tick.ts_event, tick.ordinal)
-        bar = row.bars.get(timeframe)
         if bar is None:
             start, end = span(timeframe, tick.ts_event, spec.zone)
-            row.bars[timeframe] = {
+            return {
                 "ts_open": start, "ts_close": end, "open": price, "high": price, "low": price, "close": price,
                 "ask_open": tick.ask, "ask_high": tick.ask, "ask_low": tick.ask, "ask_close": tick.ask,
                 "tick_volume": counted, "real_volume": volume, "spread": spread, "tick_count": 1,
                 "first": identity, "last": identity, "offsets": (at, at),
-                "rules": terms_of(spec, self.tolerance).hash,
+                "rules": terms_of(spec, self.tolerance).hash, "revision": 0,
             }  # fmt: skip
-            return
         if identity < bar["first"]:
             bar.update(first=identity, open=price, ask_open=tick.ask)
         if identity > bar["last"]:
@@ -280,6 +341,7 @@ class Reference:
         bar["spread"] = min(bar["spread"], spread)
         bar["tick_count"] += 1
         bar["offsets"] = (bar["offsets"][0], at)
+        return bar
 
     def live(self) -> dict[str, tuple[LiveBars, int]]:
         """The state of every symbol, and the record that changed it last."""
@@ -291,16 +353,22 @@ class Reference:
             record = LiveBars(
                 symbol=symbol, feed=row.feed, last_ts=row.last[0], last_ordinal=row.last[1], coverage_from=row.coverage,
                 gaps=tuple(Gap(from_=a, to=b) for a, b in sorted(row.gaps) if b > reach or b > oldest),
-                spec=row.spec, bars=tuple(self.bar(symbol, name) for name in names),
+                spec=row.spec, bars=tuple(self.bar(symbol, name, row.bars[name]) for name in names),
                 corrections=tuple(
                     TickId(ts=a, ordinal=b) for a, b in sorted(row.corrections) if a >= row.last[0] - DAY
                 ),
                 offsets=tuple(OffsetRange(first=a, last=b) for a, b in (row.bars[name]["offsets"] for name in names)),
                 timeframes=tuple(TimeframeStart(timeframe=name, from_=0) for name in self.timeframes),
-                zone_from=row.zone_from, future=TickId(ts=row.future[0], ordinal=row.future[1]) if row.future else None,
+                zone_from=row.zone_from, published_from=row.published_from, lost_from=row.lost,
+                future=TickId(ts=row.future[0], ordinal=row.future[1]) if row.future else None,
             )  # fmt: skip
             found[symbol] = (record, row.changed)
         return found
+
+
+def opening(bar: dict[str, Any]) -> int:
+    ts_open: int = bar["ts_open"]
+    return ts_open
 
 
 def union(spans: list[tuple[int, int]]) -> int:

@@ -15,6 +15,7 @@ from schemas.records import ChartMode, Control, ControlKind, CrossedPolicy, Symb
 
 FX = '{"zone":"America/New_York","open":["Sun 17:00-Fri 17:00"],"holidays":["2025-03-10"]}'
 SYMBOLS = ("EURUSD", "USDJPY", "XAUUSD", "BTCUSD", "NOSPEC")
+LATE = (1, 50, 9_000, 70_000, 70_000, 400_000, 5_000_000, 70_000_000, 86_390_000, 2 * 86_400_000)
 START = 1_741_380_600_000  # Friday 2025-03-07 20:50 UTC; New York sets its clocks forward on Sunday
 
 
@@ -70,8 +71,8 @@ def spec(symbol: str, **changes: object) -> SymbolSpec:
 class Maker:
     """A stream from a seed: mostly usual, with some of everything else."""
 
-    def __init__(self, seed: int, oddity: float) -> None:
-        self.random, self.oddity = random.Random(seed), oddity
+    def __init__(self, seed: int, oddity: float, late: float = 0.0) -> None:
+        self.random, self.oddity, self.late = random.Random(seed), oddity, late
         self.now = START
         self.ordinals: dict[tuple[str, int], int] = {}
         self.sent: list[Message] = []
@@ -86,7 +87,10 @@ class Maker:
             self.now += pick.choice((0, 0, 0, 1, 40, 700, 9_000, 9_000, 61_000))
             if pick.random() < 0.004:
                 self.now += pick.choice((3_600_000, 20 * 3_600_000, 90 * 3_600_000, 20 * 86_400_000))
-            (self.odd if pick.random() < self.oddity else self.usual)()
+            if pick.random() < self.late:
+                self.correction(pick.choice(SYMBOLS))
+            else:
+                (self.odd if pick.random() < self.oddity else self.usual)()
         return self.sent[:count]
 
     def send(self, record: Tick | Control) -> None:
@@ -127,6 +131,10 @@ class Maker:
         } | fields  # fmt: skip
         self.send(Tick(symbol=symbol, ts_event=ts, **values))  # type: ignore[arg-type]
 
+    def correction(self, symbol: str) -> None:
+        bid = 1.1 + self.random.randrange(-90, 90) * 1e-5
+        self.tick(symbol, ts=self.now - self.random.choice(LATE), bid=bid, ask=bid + 2e-5, correction=True)
+
     def odd(self) -> None:  # noqa: C901 - one case for each oddity
         pick, symbol = self.random, self.random.choice(SYMBOLS)
         match pick.randrange(14):
@@ -136,7 +144,7 @@ class Maker:
             case 2:
                 self.tick(symbol, bid=1.3, ask=1.2)
             case 3 | 4:
-                self.tick(symbol, ts=self.now - pick.choice((1, 50, 9_000, 70_000, 2 * 86_400_000)), correction=True)
+                self.correction(symbol)
             case 5:
                 self.tick(symbol, ts=self.now + pick.choice((500, 400_000)), ts_recv=self.now * 1_000 - 60_000_000)
             case 6:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from processors.core.state import State, progress, restore
+from processors.core.state import State, lose, progress, restore
 from processors.core.step import step
 from processors.core.terms import terms_of
 from processors.core.types import Outcome, Rules
 from schemas.errors import DecodeError
-from schemas.records import Bar, BarStatus, Control, ControlKind, Tick
+from schemas.records import Bar, BarStatus, Control, ControlKind, LiveBars, Tick
 from tests.core.streams import batch, message, spec
 
 MONDAY = 1_741_564_800_000  # 2025-03-10 00:00 UTC
@@ -35,6 +35,10 @@ class Partition:
         self.outcome, self.state = step(self.state, batch(messages, self.offset), self.rules, small=self.small)
         self.offset += len(records)
         return [closed.bar for closed in self.outcome.closed]
+
+    def lose(self) -> list[LiveBars]:
+        self.state, news = lose(self.state, self.rules)
+        return news
 
     def begin(self, **changes: object) -> None:
         self.take(
@@ -136,8 +140,82 @@ def test_a_correction_goes_into_open_bars_and_is_known_the_second_time(partition
     assert partition.outcome.repeats == 1
     (bar,) = partition.take(watermark(MINUTE))
     assert (bar.open, bar.close, bar.low, bar.tick_count, bar.first_tick_ts) == (1.0, 1.1, 1.0, 3, MONDAY + 100)
-    partition.take(tick(400, correction=True))
+
+
+def test_a_correction_of_a_closed_bar_publishes_it_anew(partition: Partition) -> None:
+    partition.begin()
+    (first,) = partition.take(tick(200), tick(300, 1.3, 1.4), tick(MINUTE))
+    (second, third) = partition.take(
+        tick(100, 1.0, 1.1, correction=True), tick(400, 1.2, 1.3, correction=True, flags=16, volume=2.5)
+    )
+    assert (first.status, first.revision, first.open, first.close) == (BarStatus.FINAL, 0, 1.1, 1.3)
+    assert (second.status, second.revision, second.open, second.close) == (BarStatus.REVISED, 1, 1.0, 1.3)
+    assert (third.revision, third.close, third.real_volume, third.tick_count, third.tick_volume) == (2, 1.2, 2.5, 4, 3)
+    assert {bar.key for bar in (first, second, third)} == {f"BTCUSD|M1|{MONDAY}"}
+    last = partition.outcome.closed[-1]
+    assert (last.first_offset, last.last_offset, last.cause_offset) == (2, 6, 6)
+    assert [event.text.rpartition(", ")[2] for _, event in partition.outcome.events] == ["revised M1"] * 2
+    assert [bar.tick_count for bar in partition.take(watermark(60 * MINUTE)) if bar.timeframe == "H1"] == [5]
+
+
+def test_a_correction_where_no_tick_was_makes_revision_1(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), tick(5 * MINUTE))
+    (bar,) = partition.take(tick(2 * MINUTE, correction=True))
+    assert (bar.ts_open - MONDAY, bar.status, bar.revision, bar.tick_count) == (2 * MINUTE, BarStatus.REVISED, 1, 1)
+
+
+def test_a_correction_is_too_late_when_it_is_a_day_older_than_the_last_tick(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), tick(1), tick(24 * 60 * MINUTE))
+    bars = partition.take(tick(0, correction=True, ordinal=1))
+    assert [(bar.timeframe, bar.revision) for bar in bars] == [("M1", 1), ("H1", 1)]
+    partition.take(tick(24 * 60 * MINUTE + 1), tick(0, correction=True, ordinal=2))
     assert partition.outcome.reasons.tolist() == [5]
+
+
+def test_a_bar_that_was_not_published_is_not_revised(partition: Partition) -> None:
+    partition.take(control("symbol_spec", symbol="BTCUSD", spec=spec("BTCUSD")), tick(0), tick(MINUTE))
+    partition.take(control("coverage", "BTCUSD", time=MONDAY - 60 * MINUTE))
+    assert [bar.revision for bar in partition.take(tick(1, correction=True))] == []
+    assert len(partition.outcome.clean) == 1
+    assert [bar.tick_count for bar in partition.take(tick(2 * MINUTE)) if bar.timeframe == "M1"] == [1]
+
+
+def test_a_revised_bar_tells_its_gap(partition: Partition) -> None:
+    partition.begin()
+    gap = control("gap", "BTCUSD", from_=MONDAY + 10_000, to=MONDAY + 20_000)
+    (bar,) = partition.take(tick(0), gap, tick(MINUTE))
+    (revised,) = partition.take(tick(15_000, correction=True))
+    assert (bar.status, revised.status) == (BarStatus.PARTIAL, BarStatus.REVISED)
+    assert bar.feed_gap_ms == revised.feed_gap_ms == 10_000
+
+
+def test_lost_records_are_a_gap_up_to_the_next_tick(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), tick(30_000))
+    assert [bar.lost_from for bar in partition.lose()] == [MONDAY + 30_000]
+    assert partition.lose() == []
+    bars = partition.take(tick(3 * MINUTE + 10_000), tick(4 * MINUTE), tick(5 * MINUTE))
+    assert [(bar.ts_open - MONDAY, bar.status, bar.feed_gap_ms) for bar in bars] == [
+        (0, BarStatus.PARTIAL, 30_000),
+        (3 * MINUTE, BarStatus.PARTIAL, 10_000),
+        (4 * MINUTE, BarStatus.FINAL, 0),
+    ]
+    ((_, event),) = partition.outcome.events
+    assert (event.kind, event.from_, event.to) == ("gap", MONDAY + 30_000, MONDAY + 3 * MINUTE + 10_000)
+
+
+def test_lost_records_are_a_gap_up_to_the_next_watermark(partition: Partition) -> None:
+    partition.begin()
+    partition.take(tick(0), watermark(30_000 - 1))
+    partition.lose()
+    (bar,) = partition.take(watermark(2 * MINUTE))
+    assert (bar.status, bar.feed_gap_ms) == (BarStatus.PARTIAL, 30_000)
+    partition.take(tick(2 * MINUTE + 1))
+    assert partition.outcome.events == []
+    (bar,) = partition.take(watermark(3 * MINUTE))
+    assert (bar.status, bar.feed_gap_ms) == (BarStatus.PARTIAL, 1)
 
 
 def test_one_tick_from_the_future_does_not_make_repeats_of_the_rest(partition: Partition) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.settings import BarSettings
-from processors.core.state import State, progress, restore
+from processors.core.recall import lacking, recalled, released
+from processors.core.state import State, lose, progress, restore
 from processors.core.step import SMALL, sections, step
-from processors.core.types import Reason, Rules
+from processors.core.types import Batch, ClosedBar, Reason, Rules
 from schemas.records import Control, LiveBars, Progress
 from tests.core.reference import Reference
 from tests.core.streams import CODEC, Maker, Message, batch
@@ -34,10 +35,13 @@ class Taken:
         self.specs: list[tuple[int, object]] = []
         self.events: list[tuple[int, str, str | None]] = []
         self.live: dict[str, tuple[LiveBars, int]] = {}
+        self.topic: dict[str, ClosedBar] = {}
 
     def take(self, messages: list[Message], small: int) -> None:
-        before, first = repr(self.state), self.offset
-        outcome, state = step(self.state, batch(messages, first), RULES, small=small)
+        first, given = self.offset, batch(messages, self.offset)
+        self.recall(given)
+        before = repr(self.state)
+        outcome, state = step(self.state, given, RULES, small=small)
         assert repr(self.state) == before, "a step must leave its state as it was"
         self.state, self.offset = state, first + len(messages)
         self.repeats += outcome.repeats
@@ -45,10 +49,23 @@ class Taken:
         reasons = [Reason(reason).label for reason in outcome.reasons.tolist()]
         self.rejected += zip((outcome.rejected + first).tolist(), reasons, strict=True)
         self.dead += (first + at for at, _ in outcome.dead)
+        self.topic |= {item.bar.key: item for item in outcome.closed}
         self.closed += ((c.cause_offset, c.bar, c.first_offset, c.last_offset) for c in outcome.closed)
         self.specs += ((first + at, spec) for at, spec in outcome.specs)
         self.events += ((first + at, str(event.kind), event.symbol) for at, event in outcome.events)
         self.live |= {record.symbol: (record, offset) for record, offset in outcome.live}
+
+    def recall(self, given: Batch) -> None:
+        """As a worker does: what is in ``bars``, where a correction asks for it."""
+        self.state = released(self.state)
+        wanted = lacking(self.state, given.frame)
+        bars = {name: [c for c in self.topic.values() if c.bar.symbol == name] for name in wanted}
+        self.state = recalled(self.state, {n: [c for c in bars[n] if c.bar.ts_close > wanted[n]] for n in wanted})
+
+    def lose(self, offset: int) -> None:
+        self.state, news = lose(self.state, RULES)
+        self.live |= {record.symbol: (record, offset - 1) for record in news}
+        self.offset = offset
 
     def restart(self) -> None:
         """As after a crash: from the records alone."""
@@ -58,10 +75,13 @@ class Taken:
         self.state = restore(live, done, RULES)
 
 
-def expected(messages: list[Message]) -> Reference:
+def expected(messages: list[Message], lost: range = range(0)) -> Reference:
     reference = Reference(RULES.timeframes, RULES.future_tolerance_ms)
     for at, item in enumerate(messages):
-        reference.feed(at, item.record, item.key, item.stamp)
+        if at not in lost:
+            reference.feed(at, item.record, item.key, item.stamp)
+        elif at == lost[-1]:
+            reference.lose(at)
     return reference
 
 
@@ -78,16 +98,30 @@ def check(taken: Taken, reference: Reference) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), count=st.integers(1, 900), oddity=st.sampled_from([0.0, 0.005, 0.05, 0.4]))
-def test_any_stream_in_any_cuts_gives_what_the_reference_gives(seed: int, count: int, oddity: float) -> None:
-    messages = Maker(seed, oddity).make(count)
-    reference = expected(messages)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 900),
+    oddity=st.sampled_from([0.0, 0.005, 0.05, 0.4]),
+    late=st.sampled_from([0.0, 0.01, 0.3]),
+    losing=st.booleans(),
+)
+def test_any_stream_in_any_cuts_gives_what_the_reference_gives(
+    seed: int, count: int, oddity: float, late: float, *, losing: bool
+) -> None:
+    messages = Maker(seed, oddity, late).make(count)
     pick = random.Random(seed)
+    start = pick.randrange(len(messages)) if losing else 0
+    lost = range(start, min(len(messages), start + pick.randrange(60)) if losing else 0)
+    reference = expected(messages, lost)
     for way in ((COLUMNAR,), (SECTIONS,), (PLAIN,), (COLUMNAR, SECTIONS, PLAIN)):
         taken = Taken()
         while taken.offset < len(messages):
+            if lost and taken.offset == lost[0]:
+                taken.lose(lost[-1] + 1)
+                continue
             size = pick.choice((1, 30, 100, 400, 2_000))
-            taken.take(messages[taken.offset : taken.offset + size], pick.choice(way))
+            end = lost[0] if lost and taken.offset < lost[0] else len(messages)
+            taken.take(messages[taken.offset : min(end, taken.offset + size)], pick.choice(way))
             if pick.random() < 0.3:
                 taken.restart()
         check(taken, reference)
