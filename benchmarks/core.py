@@ -17,6 +17,7 @@ import numpy as np
 
 from infra.market.calendar import default_calendar
 from infra.settings import BarSettings
+from processors.core.recall import released
 from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Rules
@@ -112,7 +113,7 @@ def main() -> None:
         decoded, seconds = measured(lambda values=values: decode_batch(values, codec))
         decoding += seconds
         batch = Batch(decoded.frame, decoded.others, decoded.bad, keys, stamps, list(range(start, start + len(part))))
-        (outcome, state), seconds = measured(lambda batch=batch, state=state: step(state, batch, rules))
+        (outcome, state), seconds = measured(lambda batch=batch, state=state: step(released(state), batch, rules))
         if start:  # the first batch holds the specs and warms caches
             stepping += seconds
             count += decoded.frame.height

@@ -1,7 +1,9 @@
 """The processor as a process, on real brokers."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
@@ -13,8 +15,9 @@ from infra.settings import ProcessorSettings, Settings
 from infra.worlds import World
 from processors.service import STOP_SECONDS
 from schemas.codec import Codec
+from schemas.records import Bar, BarStatus, EventKind, FeedEvent, Tick
 from tests.processors.oracle import caught_up, check, output
-from tests.processors.stream import Stream
+from tests.processors.stream import FEED, Stream
 from tests.support import Child, Out, eventually, produce_all
 
 pytestmark = pytest.mark.kafka
@@ -118,10 +121,55 @@ def test_records_lost_to_retention(settings: Settings, codec: Codec, raw: str, s
     texts = [getattr(codec.decode(m.value() or b""), "text", "") for m in output(settings, topics.FEED_EVENTS)]
     assert any("gone before they were processed" in text for text in texts)
     accepting = settings.model_copy(update={"processor": ProcessorSettings(accept_loss=True)})
+    lost_to = stream.time
     with Child(accepting, "processor"):
-        produce_all(settings, raw, stream.ticks(100))
+        pass  # it may end before there is a record to say how much was lost
+    with Child(settings, "processor"):
+        produce_all(settings, raw, [*stream.ticks(100), *stream.watermark(stream.time)])
         eventually(lambda: caught_up(settings, codec))
-    assert output(settings, topics.TICKS_CLEAN)
+    events = [codec.decode(m.value() or b"") for m in output(settings, topics.FEED_EVENTS)]
+    gaps = {e.symbol: e for e in events if isinstance(e, FeedEvent) and e.kind == EventKind.GAP}
+    assert sorted(gaps) == sorted(stream.symbols)
+    assert sum(isinstance(e, FeedEvent) and e.kind == EventKind.GAP for e in events) == len(gaps)
+    assert {gap.from_ for gap in gaps.values()} == {stream.start_ms}
+    assert all(lost_to - 5_000 < (gap.to or 0) <= stream.time for gap in gaps.values())
+
+
+def test_a_correction_revises_what_closed_before_a_restart(
+    settings: Settings, codec: Codec, raw: str, stream: Stream
+) -> None:
+    def bars() -> dict[str, list[Bar]]:
+        found: dict[str, list[Bar]] = defaultdict(list)
+        for message in output(settings, topics.BARS):
+            bar = codec.decode(message.value() or b"")
+            assert isinstance(bar, Bar)
+            found[bar.key].append(bar)
+        return found
+
+    symbol = stream.symbols[0]
+    late = Tick(
+        symbol=symbol, ts_event=stream.start_ms, ordinal=999, bid=0.5, ask=0.75, flags=6, feed=FEED,
+        server_time=stream.start_ms, ts_recv=stream.time * 1_000, correction=True,
+    )  # fmt: skip
+    produce_all(settings, raw, [*stream.specs(), *stream.ticks(500, step_ms=4_000), *stream.watermark(stream.time)])
+    with Child(settings, "processor"):
+        eventually(lambda: caught_up(settings, codec))
+    before = bars()
+    with Child(settings, "processor"):
+        for ordinal in (999, 1_000):
+            produce_all(settings, raw, stream.ticks(500, step_ms=4_000))
+            again = replace(late, ordinal=ordinal)
+            produce_all(settings, raw, [Out(symbol, codec.encode(again), again.ts_event)])
+            eventually(lambda: caught_up(settings, codec))
+    after = bars()
+    key = f"{symbol}|M1|{stream.start_ms}"
+    first, second, third = after[key]
+    assert before[key] == [first]
+    assert (second.revision, second.status, second.low) == (1, BarStatus.REVISED, 0.5)
+    assert third == replace(second, revision=2, tick_count=first.tick_count + 2, tick_volume=first.tick_volume + 2,
+                            last_tick_ts=third.last_tick_ts, last_tick_ordinal=third.last_tick_ordinal)  # fmt: skip
+    revised = {bar.key for bars in after.values() for bar in bars if bar.revision}
+    assert all(name.startswith(f"{symbol}|") and name.endswith(f"|{stream.start_ms}") for name in revised)
 
 
 def test_a_second_worker_stands_by_or_shares(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
