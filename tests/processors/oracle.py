@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +26,12 @@ Plain = tuple[bytes | None, bytes | None, int]
 
 @dataclass
 class Expected:
-    """By partition, in order; bars and open bars by key."""
+    """By partition, in order; bars (with their revisions, in order) and open bars by key."""
 
     clean: dict[int, list[Plain]] = field(default_factory=lambda: defaultdict(list))
     rejected: dict[int, list[tuple[Plain, str, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    bars: dict[str, list[float]] = field(default_factory=dict)
+    bars: dict[str, list[tuple[int, list[float]]]] = field(default_factory=lambda: defaultdict(list))
     open: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(dict))
     last: dict[str, tuple[int, int]] = field(default_factory=dict)
     next_offset: dict[int, int] = field(default_factory=dict)
@@ -62,9 +62,18 @@ def recompute(settings: Settings, codec: Codec) -> Expected:
     return expected
 
 
+@dataclass
+class _Partition:
+    """What is known while a partition is gone through."""
+
+    covered: dict[str, int] = field(default_factory=dict)
+    corrections: set[tuple[str, int, int]] = field(default_factory=set)
+    mark: int = -1
+    open: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(dict))
+
+
 def _recompute(partition: int, messages: list[Message], codec: Codec, expected: Expected) -> None:
-    covered: dict[str, int] = {}
-    open_bars: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    known = _Partition()
     for message in messages:
         plain, offset = _plain(message), message.offset() or 0
         record = _decoded(plain, codec)
@@ -72,24 +81,46 @@ def _recompute(partition: int, messages: list[Message], codec: Codec, expected: 
             expected.dead[partition].append(offset)
         elif isinstance(record, Control):
             if record.kind == ControlKind.COVERAGE and record.symbol:
-                covered[record.symbol] = record.time
+                known.covered[record.symbol] = record.time
             elif record.kind == ControlKind.WATERMARK:
-                for symbol, bars in open_bars.items():
-                    _close(expected, symbol, bars, record.time + 1, covered)
+                known.mark = max(known.mark, record.time)
+                for symbol, bars in known.open.items():
+                    _close(expected, symbol, bars, record.time + 1, known.covered)
+        elif _is_repeat(record, expected, known):
+            expected.repeats += 1
         else:
-            identity = (record.ts_event, record.ordinal)
-            if identity <= expected.last.get(record.symbol, (0, -1)):
-                expected.repeats += 1
-                continue
-            expected.last[record.symbol] = identity
+            last = expected.last.get(record.symbol, (0, -1))
+            expected.last[record.symbol] = max(last, (record.ts_event, record.ordinal))
             reason = "not_positive" if record.bid <= 0 else "crossed" if record.bid > record.ask else None
             if reason:
                 expected.rejected[partition].append((plain, reason, offset))
                 continue
             expected.clean[partition].append(plain)
-            _close(expected, record.symbol, open_bars[record.symbol], record.ts_event, covered)
-            _add(open_bars[record.symbol], record)
-    expected.open.update(open_bars)
+            _take(record, max(last[0], known.mark + 1), expected, known)
+    expected.open.update(known.open)
+
+
+def _is_repeat(tick: Tick, expected: Expected, known: _Partition) -> bool:
+    if not tick.correction:
+        return (tick.ts_event, tick.ordinal) <= expected.last.get(tick.symbol, (0, -1))
+    identity = (tick.symbol, tick.ts_event, tick.ordinal)
+    repeated = identity in known.corrections
+    known.corrections.add(identity)
+    return repeated
+
+
+def _take(tick: Tick, passed: int, expected: Expected, known: _Partition) -> None:
+    bars = known.open[tick.symbol]
+    _close(expected, tick.symbol, bars, tick.ts_event, known.covered)
+    for timeframe, length in LENGTHS.items():
+        start = tick.ts_event // length * length
+        bar = bars.get(timeframe)
+        if bar and bar[0] == start:
+            _add(bar, tick)
+        elif (bar and bar[0] > start) or start + length <= passed:
+            _revise(expected, timeframe, start, tick, known.covered[tick.symbol])
+        else:
+            bars[timeframe] = _bar(start, tick)
 
 
 def _close(expected: Expected, symbol: str, bars: dict[str, list[float]], moment: int, covered: dict[str, int]) -> None:
@@ -97,19 +128,37 @@ def _close(expected: Expected, symbol: str, bars: dict[str, list[float]], moment
         if timeframe in bars and bars[timeframe][0] + length <= moment:
             bar = bars.pop(timeframe)
             if bar[0] >= covered[symbol]:
-                expected.bars[f"{symbol}|{timeframe}|{bar[0]:.0f}"] = bar
+                expected.bars[f"{symbol}|{timeframe}|{bar[0]:.0f}"].append((0, bar))
 
 
-def _add(bars: dict[str, list[float]], tick: Tick) -> None:
-    for timeframe, length in LENGTHS.items():
-        bar = bars.get(timeframe)
-        bid, ask = tick.bid, tick.ask
-        if bar is None:
-            bars[timeframe] = [tick.ts_event // length * length, bid, bid, bid, bid, ask, ask, ask, ask, 1]
-            continue
-        bar[2], bar[3], bar[4] = max(bar[2], bid), min(bar[3], bid), bid
-        bar[6], bar[7], bar[8] = max(bar[6], ask), min(bar[7], ask), ask
-        bar[9] += 1
+def _revise(expected: Expected, timeframe: str, start: int, tick: Tick, covered: int) -> None:
+    if start < covered:
+        return
+    revisions = expected.bars[f"{tick.symbol}|{timeframe}|{start}"]
+    if revisions:
+        revision, before = revisions[-1]
+        bar = before.copy()
+        _add(bar, tick)
+        revisions.append((revision + 1, bar))
+    else:
+        revisions.append((1, _bar(start, tick)))
+
+
+def _bar(start: int, tick: Tick) -> list[float]:
+    bid, ask, identity = tick.bid, tick.ask, (tick.ts_event, tick.ordinal)
+    return [start, bid, bid, bid, bid, ask, ask, ask, ask, 1, *identity, *identity]
+
+
+def _add(bar: list[float], tick: Tick) -> None:
+    bid, ask = tick.bid, tick.ask
+    identity: list[float] = [tick.ts_event, tick.ordinal]
+    bar[2], bar[3] = max(bar[2], bid), min(bar[3], bid)
+    bar[6], bar[7] = max(bar[6], ask), min(bar[7], ask)
+    bar[9] += 1
+    if identity < bar[10:12]:
+        bar[1], bar[5], bar[10:12] = bid, ask, identity
+    if identity > bar[12:14]:
+        bar[4], bar[8], bar[12:14] = bid, ask, identity
 
 
 def _plain(message: Message) -> Plain:
@@ -134,6 +183,7 @@ def _numbers(bar: Bar) -> list[float]:
     return [
         *(bar.ts_open, bar.open, bar.high, bar.low, bar.close),
         *(bar.ask_open, bar.ask_high, bar.ask_low, bar.ask_close, bar.tick_count),
+        *(bar.first_tick_ts, bar.first_tick_ordinal, bar.last_tick_ts, bar.last_tick_ordinal),
     ]
 
 
@@ -182,7 +232,7 @@ def _check_ticks(settings: Settings, expected: Expected) -> None:
 
 
 def _check_bars(settings: Settings, codec: Codec, expected: Expected) -> None:
-    seen: Counter[str] = Counter()
+    seen: dict[str, list[tuple[int, list[float]]]] = defaultdict(list)
     for message in output(settings, topics.BARS):
         bar = codec.decode(message.value() or b"")
         assert isinstance(bar, Bar)
@@ -191,10 +241,9 @@ def _check_bars(settings: Settings, codec: Codec, expected: Expected) -> None:
         headers = _headers(message)
         assert int(headers["first_offset"]) <= int(headers["last_offset"]) <= int(headers["offset"])
         if bar.timeframe in LENGTHS:
-            seen[bar.key] += 1
-            assert bar.status == BarStatus.FINAL
-            assert _numbers(bar) == expected.bars[bar.key]
-    assert seen == Counter(dict.fromkeys(expected.bars, 1))
+            seen[bar.key].append((bar.revision, _numbers(bar)))
+            assert bar.status == (BarStatus.REVISED if bar.revision else BarStatus.FINAL)
+    assert seen == expected.bars
     live = {}
     for message in output(settings, topics.BARS_LIVE):
         record = codec.decode(message.value() or b"")

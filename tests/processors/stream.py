@@ -27,6 +27,7 @@ class Stream:
         self._ordinal = dict.fromkeys(symbols, 0)
         self._bid = dict.fromkeys(symbols, 100.0)
         self._recent: list[Out] = []
+        self._corrections = 0
         self.start_ms = start_ms
         self.symbols = symbols
 
@@ -40,14 +41,16 @@ class Stream:
             yield self._control(ControlKind.SYMBOL_SPEC, symbol, self.start_ms, spec=spec)
             yield self._control(ControlKind.COVERAGE, symbol, self.start_ms)
 
-    def ticks(self, count: int, *, rubbish: bool = False, step_ms: int = 400) -> Iterator[Out]:
-        """Ticks with repeats and rejects among them, now and then a watermark, and rubbish if asked for."""
+    def ticks(self, count: int, *, rubbish: bool = False, late: bool = False, step_ms: int = 400) -> Iterator[Out]:
+        """Ticks with repeats and rejects among them, now and then a watermark; rubbish and corrections if asked for."""
         draw = self._random
         for number in range(count):
             symbol = draw.choice(self.symbols)
             if self._recent and draw.random() < 0.02:
                 yield draw.choice(self._recent)
                 continue
+            if late and self._time[symbol] > self.start_ms and draw.random() < 0.02:
+                yield self._correction(symbol)
             yield self._tick(symbol, draw.randrange(step_ms))
             if number % 997 == 500:
                 yield from self.watermark(min(self._time.values()) - 1)
@@ -70,22 +73,32 @@ class Stream:
         self._time[symbol] += step
         self._ordinal[symbol] = 0 if step else self._ordinal[symbol] + 1
         self._bid[symbol] = round(max(1.0, self._bid[symbol] + draw.choice((-0.01, 0.0, 0.01))), 2)
-        bid, ask, received = self._bid[symbol], round(self._bid[symbol] + 0.02, 2), self._time[symbol]
-        fate = draw.random()
+        return self._out(symbol, self._time[symbol], self._ordinal[symbol], correction=False)
+
+    def _correction(self, symbol: str) -> Out:
+        """A tick of up to ten minutes ago that was not there before."""
+        self._corrections += 1
+        time = max(self.start_ms, self._time[symbol] - self._random.randrange(1, 600_000))
+        return self._out(symbol, time, 100_000 + self._corrections, correction=True)
+
+    def _out(self, symbol: str, time: int, ordinal: int, *, correction: bool) -> Out:
+        bid, ask = self._bid[symbol], round(self._bid[symbol] + 0.02, 2)
+        fate = self._random.random()
         if fate < 0.01:
             bid, ask = ask, bid
         elif fate < 0.02:
             bid = -bid
         tick = Tick(
             symbol=symbol,
-            ts_event=self._time[symbol],
-            ordinal=self._ordinal[symbol],
+            ts_event=time,
+            ordinal=ordinal,
             bid=bid,
             ask=ask,
             flags=6,
             feed=FEED,
-            server_time=self._time[symbol],
-            ts_recv=received * 1000,
+            server_time=time,
+            ts_recv=time * 1000,
+            correction=correction,
         )
         out = Out(symbol, self._codec.encode(tick), tick.ts_event)
         self._recent = [*self._recent[-9:], out]
