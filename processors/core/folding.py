@@ -170,6 +170,7 @@ class _Makers:
         ticks = clean.ticks
         self.code, self.position, self.ticks = clean.code, clean.position, ticks
         self.price = np.where(lasts, ticks.last, ticks.bid) if lasts.any() else ticks.bid
+        self.ask = ticks.ask + 0.0  # -0.0 becomes 0.0, as in the plain loop
         self._counts = (lasts | (ticks.flags & FLAG_BID != 0)).astype(np.int64)
         self._spread = spreads_of(point[clean.code], ticks)
         self.volume = np.where(ticks.flags & (FLAG_LAST | FLAG_VOLUME) != 0, ticks.volume, 0.0)
@@ -187,8 +188,8 @@ class _Makers:
             np.arange(count),
             self.price,
             self.price,
-            self.ticks.ask,
-            self.ticks.ask,
+            self.ask,
+            self.ask,
             self._spread,
             self._counts,
             np.ones(count, np.int64),
@@ -273,10 +274,10 @@ class _Folding:
                 groups.high.tolist(),
                 groups.low.tolist(),
                 makers.price[last].tolist(),
-                ticks.ask[first].tolist(),
+                makers.ask[first].tolist(),
                 groups.ask_high.tolist(),
                 groups.ask_low.tolist(),
-                ticks.ask[last].tolist(),
+                makers.ask[last].tolist(),
                 groups.volume.tolist(),
                 real.tolist(),
                 groups.spread.tolist(),

@@ -161,16 +161,17 @@ def _accept(work: Work, series: Series, row: Row, passed: Collection[str]) -> No
     if terms is None:
         return
     close_until(work, series, row.ts, row.position)
-    revised = []
+    taken, revised = False, []
     if not terms.last or row.flags & FLAG_LAST:
         more = _addition(terms, row, int(work.offsets[row.position]))
         for timeframe in work.rules.timeframes:
             if timeframe not in passed:
                 _add(series, timeframe, more)
+                taken = True
             elif _revise(work, series, timeframe, more, row.position):
                 revised.append(timeframe)
     if row.correction:
-        work.events.append((row.position, _correction(series, row, revised)))
+        work.events.append((row.position, _correction(series, row, revised, taken=taken)))
 
 
 class _Addition(NamedTuple):
@@ -190,9 +191,9 @@ def _addition(terms: Terms, row: Row, offset: int) -> _Addition:
     return _Addition(
         (row.ts, row.ordinal),
         row.last if terms.last else row.bid,
-        row.ask,
+        row.ask + 0.0,  # -0.0 becomes 0.0: which of the two is the higher is nobody's to say
         bool(terms.last or row.flags & FLAG_BID),
-        row.volume if row.flags & (FLAG_LAST | FLAG_VOLUME) else 0.0,
+        row.volume + 0.0 if row.flags & (FLAG_LAST | FLAG_VOLUME) else 0.0,
         spread_of(terms, row.bid, row.ask),
         offset,
         terms.hash,
@@ -260,8 +261,9 @@ def _join(bar: OpenBar, more: _Addition) -> None:
     bar.last_offset = more.offset
 
 
-def _correction(series: Series, row: Row, revised: Collection[str]) -> FeedEvent:
-    what = f"revised {' '.join(revised)}" if revised else "was taken into the open bars"
+def _correction(series: Series, row: Row, revised: Collection[str], *, taken: bool) -> FeedEvent:
+    done = ["was taken into the open bars"] * taken + [f"revised {' '.join(revised)}"] * bool(revised)
+    what = " and ".join(done) or "is in no bar"
     return FeedEvent(
         time=row.ts,
         kind=EventKind.CORRECTION,

@@ -154,7 +154,8 @@ def test_a_correction_of_a_closed_bar_publishes_it_anew(partition: Partition) ->
     assert {bar.key for bar in (first, second, third)} == {f"BTCUSD|M1|{MONDAY}"}
     last = partition.outcome.closed[-1]
     assert (last.first_offset, last.last_offset, last.cause_offset) == (2, 6, 6)
-    assert [event.text.rpartition(", ")[2] for _, event in partition.outcome.events] == ["revised M1"] * 2
+    texts = [event.text.rpartition(", ")[2] for _, event in partition.outcome.events]
+    assert texts == ["was taken into the open bars and revised M1"] * 2
     assert [bar.tick_count for bar in partition.take(watermark(60 * MINUTE)) if bar.timeframe == "H1"] == [5]
 
 
@@ -257,6 +258,13 @@ def test_bars_of_the_last_price_count_trades_only(partition: Partition) -> None:
     assert partition.outcome.reasons.tolist() == [3]
     (bar,) = bars
     assert (bar.open, bar.close, bar.tick_volume, bar.real_volume, bar.tick_count) == (7.0, 6.0, 2, 5.0, 2)
+
+
+def test_a_zero_has_no_sign(partition: Partition) -> None:
+    partition.begin(chart_mode="last")
+    nothing = {"last": 1.0, "flags": 24, "volume": -0.0}
+    (bar,) = partition.take(tick(0, -0.0, -0.0, **nothing), tick(1, 0.0, 0.0, **nothing), tick(MINUTE))
+    assert str([bar.ask_open, bar.ask_high, bar.ask_low, bar.ask_close, bar.real_volume]) == str([0.0] * 5)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ class Taken:
         self.events: list[tuple[int, str, str | None]] = []
         self.live: dict[str, tuple[LiveBars, int]] = {}
         self.topic: dict[str, ClosedBar] = {}
+        self.bytes: list[bytes] = []
 
     def take(self, messages: list[Message], small: int) -> None:
         first, given = self.offset, batch(messages, self.offset)
@@ -54,6 +55,8 @@ class Taken:
         self.specs += ((first + at, spec) for at, spec in outcome.specs)
         self.events += ((first + at, str(event.kind), event.symbol) for at, event in outcome.events)
         self.live |= {record.symbol: (record, offset) for record, offset in outcome.live}
+        self.bytes += (CODEC.encode(item.bar) for item in outcome.closed)
+        self.bytes += (CODEC.encode(event) for _, event in outcome.events)
 
     def recall(self, given: Batch) -> None:
         """As a worker does: what is in ``bars``, where a correction asks for it."""
@@ -113,6 +116,7 @@ def test_any_stream_in_any_cuts_gives_what_the_reference_gives(
     start = pick.randrange(len(messages)) if losing else 0
     lost = range(start, min(len(messages), start + pick.randrange(60)) if losing else 0)
     reference = expected(messages, lost)
+    values: list[bytes] = []
     for way in ((COLUMNAR,), (SECTIONS,), (PLAIN,), (COLUMNAR, SECTIONS, PLAIN)):
         taken = Taken()
         while taken.offset < len(messages):
@@ -125,6 +129,7 @@ def test_any_stream_in_any_cuts_gives_what_the_reference_gives(
             if pick.random() < 0.3:
                 taken.restart()
         check(taken, reference)
+        assert sorted(taken.bytes) == sorted(values := values or taken.bytes)
 
 
 def test_controls_leave_the_ticks_after_them_to_the_columns() -> None:
