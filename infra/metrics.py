@@ -22,6 +22,9 @@ IMPORT_LINES_MALFORMED = Counter(
 RECORDS_PROCESSED = Counter("arbitrex_records_processed_total", "Records of ticks.raw in committed transactions")
 TICKS_CLEAN = Counter("arbitrex_ticks_clean_total", "Ticks that passed the filter")
 TICKS_REJECTED = Counter("arbitrex_ticks_rejected_total", "Ticks that did not pass", ["reason"])
+TICKS_CROSSED = Counter(
+    "arbitrex_ticks_crossed_total", "Ticks that passed with their bid above their ask, where the feed keeps such"
+)
 TICKS_REPEATED = Counter("arbitrex_ticks_repeated_total", "Ticks seen before, written nowhere")
 BARS_PUBLISHED = Counter("arbitrex_bars_published_total", "Closed and revised bars", ["timeframe", "status"])
 DEAD_LETTERS = Counter("arbitrex_dead_letters_total", "Records that no schema or no code could process", ["reason"])

@@ -163,6 +163,8 @@ class Settings(BaseSettings):
     world: WorldName = "main"
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("arbitrex", appauthor=False))
     """Where the local stack keeps broker data, lake, CSV, logs and its run file."""
+    symbols_file: Path | None = None
+    """YAML: hours, library calendars and holidays by symbol or pattern; see `infra.symbols`."""
     kafka: KafkaSettings = KafkaSettings()
     registry: RegistrySettings = RegistrySettings()
     status: StatusSettings = StatusSettings()

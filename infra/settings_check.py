@@ -171,6 +171,13 @@ def _market(settings: Settings) -> Iterator[str]:
             ServerZone.parse(settings.simulator.zone)
         except (ArbitrexError, ValueError) as error:
             yield f"ARBITREX_SIMULATOR__ZONE={settings.simulator.zone}: {error}"
+    if settings.symbols_file is not None:
+        from infra.symbols import Symbols  # noqa: PLC0415
+
+        try:
+            Symbols.read(settings.symbols_file)
+        except SettingsError as error:
+            yield str(error)
     if settings.simulator.start is not None:
         try:
             datetime.fromisoformat(settings.simulator.start)

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from infra import metrics
 from infra.settings import Settings
@@ -33,6 +35,8 @@ class Work:
 
     fetch: Fetch
     outcome: Outcome
+    crossed: int
+    """Ticks among the clean whose bid is above their ask."""
     progress: Progress
 
 
@@ -78,7 +82,8 @@ class Pipeline:
         """Step the partition's state through the fetch's records. Pure but for that state."""
         partition = fetch.partition
         outcome, partition.state = isolate(self._step, partition.state, batch)
-        return Work(fetch, outcome, progress(partition.state, fetch.next_offset))
+        crossed = kept_crossed(batch.frame, outcome.clean)
+        return Work(fetch, outcome, crossed, progress(partition.state, fetch.next_offset))
 
     def commit(self, work: Work) -> None:
         """Write the work's transaction; blocks.
@@ -109,6 +114,15 @@ class Pipeline:
                 )
 
 
+def kept_crossed(ticks: pl.DataFrame, clean: NDArray[np.int64]) -> int:
+    """How many of the ticks at ``clean`` positions of their batch are crossed; where there is no ask, none is. Pure."""
+    bid, ask = ticks["bid"].to_numpy(), ticks["ask"].to_numpy()
+    crossed = (bid > ask) & (ask > 0)
+    if not crossed.any():  # as in nearly every batch
+        return 0
+    return int(np.isin(ticks["index"].to_numpy()[crossed], clean).sum())
+
+
 def is_small(fetch: Fetch) -> bool:
     """Whether the fetch is done sooner than a thread takes over."""
     return len(fetch.records) < SMALL
@@ -118,6 +132,7 @@ def _measure(work: Work) -> None:
     outcome, partition = work.outcome, work.fetch.partition
     metrics.RECORDS_PROCESSED.inc(len(work.fetch.records))
     metrics.TICKS_CLEAN.inc(len(outcome.clean))
+    metrics.TICKS_CROSSED.inc(work.crossed)
     metrics.TICKS_REPEATED.inc(outcome.repeats)
     for reason, count in zip(*np.unique(outcome.reasons, return_counts=True), strict=True):
         metrics.TICKS_REJECTED.labels(Reason(reason).label).inc(int(count))

@@ -11,9 +11,10 @@ from threading import Event
 from typing import Final
 
 from infra.kafka_log import beginnings, read_to_end
-from infra.market.calendar import Calendar, default_calendar
+from infra.market.calendar import Calendar
 from infra.market.zones import ServerZone
 from infra.settings import Settings
+from infra.symbols import Symbols
 from infra.topics import FEED_EVENTS
 from infra.worlds import World
 from producers.cursor import Cursor
@@ -37,7 +38,7 @@ class Terms:
     feed: str
     zone: ServerZone
     calendar: Calendar | None = None
-    """None: the usual one of each symbol."""
+    """None: each symbol's own, by the symbols file or as is usual."""
     crossed: CrossedPolicy = CrossedPolicy.REJECT
     digits: int | None = None
     """None: as many as the first day's prices show, and no fewer than usual for the symbol."""
@@ -54,6 +55,7 @@ def publish(
     """
     by_symbol = {symbol: list(group) for symbol, group in groupby(files, key=lambda file: file.symbol)}
     _refuse_foreign(settings, codec, by_symbol, terms.feed)
+    symbols = Symbols.read(settings.symbols_file)
     standing = restore(settings, codec, feed=terms.feed, shard="")
     known = _days(settings, codec, terms.feed)
     series = []
@@ -65,7 +67,7 @@ def publish(
                 f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "
                 "written backwards; import all days at once, or give another world with --into"
             )
-        series.append(_series(mine, cursor, terms))
+        series.append(_series(mine, cursor, terms, symbols))
     publisher = Publisher(settings, codec, stopping, feed=terms.feed, shard="import")
     try:
         return Importer(publisher, terms.zone, stopping, watcher, speed=terms.speed).run(series)
@@ -73,9 +75,9 @@ def publish(
         publisher.close()
 
 
-def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms) -> Series:
+def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
     symbol = files[0].symbol
-    calendar = terms.calendar or default_calendar(symbol)
+    calendar = terms.calendar or symbols.calendar(symbol, years_of(files))
     digits = terms.digits if terms.digits is not None else _digits(files[0])
     return Series(
         files,
@@ -93,6 +95,12 @@ def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms) -> S
         ),
         calendar,
     )
+
+
+def years_of(files: Sequence[TickFile]) -> tuple[int, int]:
+    """The first and the last year of some files."""
+    years = [file.day.year for file in files]
+    return min(years), max(years)
 
 
 def _by_the_feeds_clock(cursor: Cursor | None, zone: ServerZone) -> Cursor | None:

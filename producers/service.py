@@ -8,6 +8,7 @@ from infra import logs, provision
 from infra.process import Process
 from infra.registry.client import connect as connect_registry
 from infra.settings import Settings
+from infra.symbols import Symbols
 from producers import sources
 from producers.failures import TerminalAwayError
 from producers.poll import Poller
@@ -37,7 +38,15 @@ def run(settings: Settings, process: Process) -> None:
     standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
     source = sources.open_source(settings, standing.cursors)
     publisher = Publisher(settings, codec, process.stopping, feed=producer.feed, shard=producer.shard)
-    shard = Shard(source.terminal, sources.zone(settings), source.clock, publisher, producer, process.stopping)
+    shard = Shard(
+        source.terminal,
+        sources.zone(settings),
+        source.clock,
+        publisher,
+        producer,
+        Symbols.read(settings.symbols_file),
+        process.stopping,
+    )
     try:
         if not connect(shard):
             return

@@ -10,9 +10,9 @@ from threading import Event
 from typing import Final
 
 from infra import logs, metrics
-from infra.market.calendar import default_calendar
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings
+from infra.symbols import Symbols, years_around
 from producers.clock import Clock
 from producers.cursor import Cursor, to_record
 from producers.failures import TerminalAwayError, failure
@@ -37,6 +37,7 @@ class Shard:
     clock: Clock
     publisher: Publisher
     settings: ProducerSettings
+    symbols: Symbols
     stopping: Event
 
 
@@ -136,7 +137,7 @@ def _spec(shard: Shard, info: SymbolInfo, symbol: str) -> SymbolSpec:
         chart_mode=ChartMode.LAST if info.chart_mode == CHART_MODE_LAST else ChartMode.BID,
         zone=shard.zone.name,
         crossed=CrossedPolicy(shard.settings.crossed),
-        calendar=default_calendar(symbol).to_json(),
+        calendar=shard.symbols.calendar(symbol, years_around(shard.clock.now_ms())).to_json(),
     )
 
 

@@ -45,7 +45,10 @@ def lean(
     symbol: Annotated[str | None, typer.Option(help="Instead of the folder's name, in capitals.")] = None,
     into: Annotated[str | None, typer.Option(help="The world; lean-FEED unless said.", show_default=False)] = None,
     calendar: Annotated[
-        str | None, typer.Option(help="fx, metals, 24/7, hours, or JSON; the usual one unless said.")
+        str | None,
+        typer.Option(
+            help="fx, metals, 24/7, hours, JSON, or a library's such as XNYS; by the symbols file unless said."
+        ),
     ] = None,
     crossed: Annotated[
         Crossed, typer.Option(help="What becomes of ticks with the bid above the ask.")
@@ -62,10 +65,10 @@ def lean(
     Killed or interrupted at any moment, the same command goes on where it stopped; when all is published it publishes
     nothing.
     """
-    from infra.market.calendar import parse_calendar
+    from infra.market.library import find_calendar
     from infra.market.zones import ServerZone
     from producers.files.lean import discover
-    from producers.imports import Terms
+    from producers.imports import Terms, years_of
     from schemas.records import CrossedPolicy
 
     found = discover(paths, symbol)
@@ -74,7 +77,7 @@ def lean(
     terms = Terms(
         feed=feed,
         zone=ServerZone.parse(zone),
-        calendar=parse_calendar(calendar) if calendar is not None else None,
+        calendar=find_calendar(calendar, years_of(found.files)) if calendar is not None else None,
         crossed=CrossedPolicy(crossed),
         digits=digits,
         speed=speed,

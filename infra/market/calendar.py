@@ -1,4 +1,4 @@
-"""When a market is open: weekly hours by a local clock, and holidays.
+"""When a market is open: weekly hours by a local clock, holidays, and extra hours.
 
 Hours are what the local clock shows, so they move with its daylight-saving time by themselves.
 """
@@ -6,6 +6,7 @@ Hours are what the local clock shows, so they move with its daylight-saving time
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,35 +28,113 @@ _MINUTE: Final = 60_000
 _TO_SUNDAY: Final = 4 * 86_400_000
 """1970-01-01 was a Thursday: so much after a Sunday."""
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a reading of the local clock
+_CLOCK: Final = re.compile(r"\d\d:\d\d")
+_FULL: Final = "%Y-%m-%d %H:%M"
+_FIELDS: Final = {"name", "zone", "open", "holidays", "extra", "years"}
 _REMEMBERED: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Closure:
-    """The market is closed, against its weekly hours, while the local clock shows [from_, to), milliseconds."""
+@dataclass(frozen=True, slots=True, order=True)
+class LocalSpan:
+    """While the local clock shows [from_, to), milliseconds."""
 
     from_: int
     to: int
+
+    @staticmethod
+    def parse(text: str) -> LocalSpan:
+        """``2026-12-25`` (the whole day), ``2026-12-24 13:00/17:00`` or ``2026-12-24 13:00/2026-12-26 17:00``.
+
+        Raises SettingsError.
+        """
+        first, slash, second = (part.strip() for part in text.partition("/"))
+        try:
+            from_ = datetime.fromisoformat(first)
+            if _CLOCK.fullmatch(second):
+                second = f"{from_:%Y-%m-%d} {second}"
+            to = datetime.fromisoformat(second) if slash else from_ + timedelta(days=1)
+            span = LocalSpan(*((moment - _EPOCH) // timedelta(minutes=1) * _MINUTE for moment in (from_, to)))
+        except (ValueError, TypeError, OverflowError) as error:  # TypeError: with a zone of its own
+            raise SettingsError(
+                f"not a local date or span: {text!r}; give 2026-12-25, 2026-12-24 13:00/17:00 or "
+                "2026-12-24 13:00/2026-12-26 17:00"
+            ) from error
+        if span.from_ >= span.to:
+            raise SettingsError(f"the span {text!r} ends before it begins")
+        return span
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        from_, to = (_EPOCH + timedelta(milliseconds=ms) for ms in (self.from_, self.to))
+        if to - from_ == timedelta(days=1) and from_.time() == datetime.min.time():
+            return f"{from_:%Y-%m-%d}"
+        return f"{from_:%Y-%m-%d %H:%M}/{to:%H:%M}" if from_.date() == to.date() else f"{from_:{_FULL}}/{to:{_FULL}}"
+
+
+class _Spans:
+    """Local spans, to be asked for many moments at once."""
+
+    def __init__(self, spans: Iterable[LocalSpan]) -> None:
+        self.all: Final = tuple(sorted(set(spans)))
+        self._from = np.array([span.from_ for span in self.all], np.int64)
+        # Until when the spans that began so far reach.
+        self._until = np.maximum.accumulate(np.array([span.to for span in self.all], np.int64))
+
+    def hold(self, shown: Times) -> NDArray[np.bool_]:
+        """For each reading of the local clock whether a span holds it."""
+        begun = np.searchsorted(self._from, shown, side="right")
+        within: NDArray[np.bool_] = (begun > 0) & (shown < self._until[begun - 1])
+        return within
 
 
 class Calendar:
     """A market's hours. Equal ones have equal JSON."""
 
-    def __init__(self, zone: str, hours: Iterable[tuple[int, int]], holidays: Iterable[Closure] = ()) -> None:
-        """Open at ``hours``: minutes of the local week from Sunday 00:00, from and to.
+    def __init__(
+        self,
+        zone: str,
+        hours: Iterable[tuple[int, int]],
+        holidays: Iterable[LocalSpan] = (),
+        extra: Iterable[LocalSpan] = (),
+        *,
+        name: str = "",
+        years: tuple[int, int] | None = None,
+    ) -> None:
+        """Open at ``hours`` (minutes of the local week from Sunday 00:00, from and to) but for the holidays, and extra.
 
+        ``name``: what a library calls it; ``years``: the first and the last of which the holidays are known.
         Raises SettingsError for an unknown zone, or when it would never be open.
         """
         self.zone: Final = ServerZone.parse(zone)
         self.hours: Final = joined(hours)
-        self.holidays: Final = tuple(sorted(set(holidays), key=lambda closure: (closure.from_, closure.to)))
+        self.name: Final = name
+        self.years: Final = years
         if not self.hours:
             raise SettingsError("a calendar needs hours at which the market is open")
         self._weekly = np.array(self.hours, np.int64).ravel() * _MINUTE
-        self._from = np.array([closure.from_ for closure in self.holidays], np.int64)
-        # Until when the market is closed by any holiday that began so far.
-        self._until = np.maximum.accumulate(np.array([closure.to for closure in self.holidays], np.int64))
+        self._holidays, self._extra = _Spans(holidays), _Spans(extra)
         self._minutes: dict[int, int] = {}
+
+    @property
+    def holidays(self) -> tuple[LocalSpan, ...]:
+        """Closed then, against the weekly hours; by time."""
+        return self._holidays.all
+
+    @property
+    def extra(self) -> tuple[LocalSpan, ...]:
+        """Open then, whatever weekly hours and holidays say; by time."""
+        return self._extra.all
+
+    def besides(self, holidays: Iterable[LocalSpan], extra: Iterable[LocalSpan]) -> Calendar:
+        """This calendar with further holidays and extra hours."""
+        return Calendar(
+            self.zone.name,
+            self.hours,
+            (*self.holidays, *holidays),
+            (*self.extra, *extra),
+            name=self.name,
+            years=self.years,
+        )
 
     @staticmethod
     def from_json(text: str) -> Calendar:
@@ -64,25 +143,39 @@ class Calendar:
             raw: Any = json.loads(text)
         except ValueError as error:
             raise SettingsError(f"not a calendar: {error}") from error
-        if not isinstance(raw, dict) or not {"zone", "open"} <= set(raw) <= {"zone", "open", "holidays"}:
+        if not isinstance(raw, dict) or not {"zone", "open"} <= set(raw) <= _FIELDS:
             raise SettingsError(
                 'a calendar is {"zone": "America/New_York", "open": ["Sun 17:00-Fri 17:00"], "holidays": '
-                f'["2026-12-25", "2026-12-24 13:00/2026-12-24 17:00"]}}, not {text[:200]}'
+                f'["2026-12-25", "2026-12-24 13:00/17:00"], "extra": ["2026-12-27 09:00/12:00"]}}, not {text[:200]}'
             )
-        zone, spans, holidays = raw["zone"], raw["open"], raw.get("holidays", [])
-        if not isinstance(zone, str) or not _are_texts(spans) or not _are_texts(holidays):
-            raise SettingsError(f"a calendar's zone is a text, its hours and holidays are lists of texts: {text[:200]}")
-        return Calendar(zone, [hour for span in spans for hour in parse_weekly(span)], map(_parse_closure, holidays))
+        zone, spans, name, years = raw["zone"], raw["open"], raw.get("name", ""), raw.get("years")
+        holidays, extra = raw.get("holidays", []), raw.get("extra", [])
+        if not (isinstance(zone, str) and isinstance(name, str) and all(map(_are_texts, (spans, holidays, extra)))):
+            raise SettingsError(
+                f"a calendar's zone and name are texts; its hours, holidays and extra, lists of texts: {text[:99]}"
+            )
+        if years is not None and not _are_years(years):
+            raise SettingsError(f"a calendar's years are the first and the last, [2025, 2028]: {text[:200]}")
+        return Calendar(
+            zone,
+            [hour for span in spans for hour in parse_weekly(span)],
+            map(LocalSpan.parse, holidays),
+            map(LocalSpan.parse, extra),
+            name=name,
+            years=tuple(years) if years is not None else None,
+        )
 
     def to_json(self) -> str:
         """The whole definition; the same calendar gives the same text."""
-        definition: dict[str, object] = {
+        definition = {
+            "name": self.name,
             "zone": self.zone.name,
             "open": [format_hours(start, end) for start, end in self.hours],
+            "holidays": list(map(str, self.holidays)),
+            "extra": list(map(str, self.extra)),
+            "years": self.years,
         }
-        if self.holidays:
-            definition["holidays"] = [f"{_format(c.from_)}/{_format(c.to)}" for c in self.holidays]
-        return json.dumps(definition, separators=(",", ":"))
+        return json.dumps({field: value for field, value in definition.items() if value}, separators=(",", ":"))
 
     def closed_reasons(self, utc_ms: Times) -> NDArray[np.int8]:
         """For each moment OPEN, MARKET_CLOSED (outside the weekly hours) or HOLIDAY (within them, but closed)."""
@@ -90,11 +183,23 @@ class Calendar:
         of_week = (shown + _TO_SUNDAY) % (WEEK * _MINUTE)
         closed = np.searchsorted(self._weekly, of_week, side="right") % 2 == 0
         reasons = np.where(closed, np.int8(MARKET_CLOSED), np.int8(OPEN))
-        if len(self._from):
-            begun = np.searchsorted(self._from, shown, side="right")
-            within = (begun > 0) & (shown < self._until[begun - 1])
-            reasons[within & ~closed] = HOLIDAY
+        if self.holidays:
+            reasons[self._holidays.hold(shown) & ~closed] = HOLIDAY
+        if self.extra:
+            reasons[self._extra.hold(shown)] = OPEN
         return reasons
+
+    def edges(self, start: int, end: int) -> Times:
+        """Moments in (start, end) among which is every one at which the market opens or closes; UTC ms, rising."""
+        first, last = self.zone.to_server(np.array([start, end], np.int64))
+        week = WEEK * _MINUTE
+        weeks = np.arange((first + _TO_SUNDAY) // week - 1, (last + _TO_SUNDAY) // week + 2) * week - _TO_SUNDAY
+        spans = [edge for span in (*self.holidays, *self.extra) for edge in (span.from_, span.to)]
+        readings = np.concatenate([(weeks[:, None] + self._weekly).ravel(), np.array(spans, np.int64)])
+        moments = np.concatenate([
+            self.zone.to_utc(readings), self.zone.to_utc(readings, later=True), self.zone.changes
+        ])  # fmt: skip
+        return np.unique(moments[(moments > start) & (moments < end)])
 
     def closed_reason(self, utc_ms: int) -> int:
         """The same for one moment; remembered by the minute, which is as fine as calendars and clock changes are."""
@@ -160,21 +265,7 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(item, str) for item in value)
 
 
-def _parse_closure(text: str) -> Closure:
-    """``2026-12-25`` (the whole local day) or ``2026-12-24 13:00/2026-12-25 17:00``."""
-    first, slash, second = text.partition("/")
-    try:
-        from_ = datetime.fromisoformat(first.strip())
-        to = datetime.fromisoformat(second.strip()) if slash else from_ + timedelta(days=1)
-        closure = Closure(*((moment - _EPOCH) // timedelta(minutes=1) * _MINUTE for moment in (from_, to)))
-    except (ValueError, TypeError) as error:  # TypeError: with a zone of its own
-        raise SettingsError(
-            f"not a holiday: {text!r}; give a local date (2026-12-25) or span (2026-12-24 13:00/2026-12-25 17:00)"
-        ) from error
-    if closure.from_ >= closure.to:
-        raise SettingsError(f"the holiday {text!r} ends before it begins")
-    return closure
-
-
-def _format(local_ms: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=local_ms)).isoformat(" ", "minutes")
+def _are_years(value: object) -> bool:
+    if not isinstance(value, list) or not all(type(year) is int for year in value):
+        return False
+    return len(value) == 2 and value[0] <= value[1]  # noqa: PLR2004 - the first and the last

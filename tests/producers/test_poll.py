@@ -11,6 +11,7 @@ import pytest
 
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings
+from infra.symbols import Symbols
 from producers.clock import Clock
 from producers.cursor import Cursor, from_record
 from producers.encoding import TickColumns
@@ -69,7 +70,7 @@ class Recorder(Publisher):
 
 
 def poller(terminal: Terminal, clock: Clock, recorder: Recorder, cursors: dict[str, Cursor], **settings: Any) -> Poller:
-    shard = Shard(terminal, ZONE, clock, recorder, ProducerSettings(**settings), Event())
+    shard = Shard(terminal, ZONE, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
     return Poller(shard, cursors, {name: name for name in cursors})
 
 
