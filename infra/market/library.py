@@ -130,7 +130,7 @@ def _usual(is_open: Minutes, inside: Minutes) -> Minutes:
 
 
 def _whole_days(closed: Minutes, is_open: Minutes) -> Minutes:
-    """The closed minutes, grown to whole days where the market does not open at all on a day on which it usually does."""
+    """The closed minutes, grown to whole days where the market does not open at all on a day when it usually does."""
     by_day = closed.reshape(-1, DAY)
     whole: Minutes = np.any(by_day, 1) & ~np.any(is_open.reshape(-1, DAY), 1)
     grown: Minutes = (by_day | whole.reshape(-1, 1)).ravel()

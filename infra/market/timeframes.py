@@ -63,6 +63,18 @@ def bounds(timeframe: str, utc_ms: Times, zone: ServerZone) -> tuple[Times, Time
     return opens, closes
 
 
+def bars_within(timeframe: str, start: int, end: int, zone: ServerZone) -> tuple[Times, Times]:
+    """Opening and close of every bar that has a moment of [start, end), by time, all UTC milliseconds."""
+    length = min(_LENGTHS.get(timeframe, _HOUR), _HOUR)
+    # A bar that is shorter than that begins or ends where the clock changes.
+    changes = np.concatenate([zone.changes, zone.changes - 1])
+    inside = changes[(changes >= start) & (changes < end)]
+    moments = np.sort(np.concatenate([np.arange(start, end, length, dtype=np.int64), inside, [end - 1]]))
+    opens, closes = bounds(timeframe, moments, zone)
+    opens, first = np.unique(opens, return_index=True)
+    return opens, closes[first]
+
+
 def base_of(timeframes: Iterable[str]) -> str:
     """The longest timeframe whose bars make up those of all the given ones."""
     return _BY_LENGTH[math.gcd(*(min(_LENGTHS.get(name, _DAY), _DAY) for name in timeframes))]

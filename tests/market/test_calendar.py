@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.market.calendar import HOLIDAY, MARKET_CLOSED, OPEN, Calendar, default_calendar, parse_calendar
+from infra.market.calendar import (
+    HOLIDAY,
+    MARKET_CLOSED,
+    OPEN,
+    Calendar,
+    LocalSpan,
+    default_calendar,
+    parse_calendar,
+)
+from infra.market.spans import market_spans
 from schemas.errors import SettingsError
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -70,6 +80,83 @@ def test_holidays_close_what_would_be_open() -> None:
     assert calendar.closed_reasons(times).tolist() == list(expected.values())
 
 
+def test_extra_hours_are_open_whatever_else_is_said() -> None:
+    calendar = parse_calendar(
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"holidays":["2025-02-03"],'
+        '"extra":["2025-02-03 09:30/11:00","2025-02-08 00:00/2025-02-09 06:00"]}'
+    )
+    expected = {(3, 9): HOLIDAY, (3, 9, 30): OPEN, (3, 10, 59): OPEN, (3, 11): MARKET_CLOSED, (8, 0): OPEN,
+                (9, 5, 59): OPEN, (9, 6): MARKET_CLOSED, (10, 9): OPEN}  # fmt: skip
+    times = [ms(datetime(2025, 2, *at, tzinfo=UTC)) for at in expected]  # type: ignore[misc, arg-type]
+    assert calendar.closed_reasons(np.array(times, np.int64)).tolist() == list(expected.values())
+
+
+def test_the_whole_definition_is_in_the_json_and_short() -> None:
+    text = (
+        '{"name":"X","zone":"UTC","open":["Mon 09:00-Mon 10:00"],"holidays":["2025-02-03","2025-02-10 09:30/10:00",'
+        '"2025-02-17 00:00/2025-02-20 00:00"],"extra":["2025-02-08 23:00/2025-02-09 00:00"],"years":[2025,2026]}'
+    )
+    assert parse_calendar(text).to_json() == text
+    more = parse_calendar(text).besides([LocalSpan.parse("2025-02-24")], [])
+    assert more.to_json() == text.replace('"],"extra"', '","2025-02-24"],"extra"')
+
+
+@pytest.mark.parametrize(
+    ("sunday", "hour"),
+    [("2025-03-02", 22), ("2025-03-09", 21), ("2025-03-30", 21), ("2025-10-26", 21), ("2025-11-02", 22)],
+)
+def test_the_fx_week_keeps_new_yorks_clock_whatever_europe_does(sunday: str, hour: int) -> None:
+    start = ms(datetime.fromisoformat(f"{sunday}T00:00Z"))
+    first, second = market_spans(parse_calendar("fx"), start, start + 24 * 3_600_000)
+    assert (first.to - start, second.reason) == (hour * 3_600_000, OPEN)
+
+
+@pytest.mark.parametrize(
+    ("monday", "opens", "closes"),
+    [
+        *(("2025-03-24", 8, 16.5), ("2025-03-31", 7, 15.5), ("2025-10-20", 7, 15.5), ("2025-10-27", 8, 16.5)),
+        *(("2025-03-10", 8, 16.5), ("2025-11-03", 8, 16.5)),  # New York's changes are not London's
+    ],
+)
+def test_londons_hours_keep_londons_clock(monday: str, opens: float, closes: float) -> None:
+    start = ms(datetime.fromisoformat(f"{monday}T00:00Z"))
+    calendar = parse_calendar("Mon-Fri 08:00-16:30 Europe/London")
+    spans = [span for span in market_spans(calendar, start, start + 24 * 3_600_000) if span.reason == OPEN]
+    assert [((span.from_ - start) / 3_600_000, (span.to - start) / 3_600_000) for span in spans] == [(opens, closes)]
+
+
+AROUND_CHANGES = [ms(datetime(2025, *day, tzinfo=UTC)) for day in ((3, 9), (3, 30), (4, 6), (10, 5), (10, 26), (11, 2))]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.sampled_from(("America/New_York", "Europe/London", "Australia/Lord_Howe", "UTC")),
+    st.lists(st.tuples(st.integers(0, 7 * 1_440 - 1), st.integers(1, 3_000)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.booleans(), st.integers(-3_000, 3_000), st.integers(1, 3_000)), max_size=4),
+    st.sampled_from(AROUND_CHANGES),
+    st.integers(-3 * 86_400_000, 0),
+)
+def test_spans_are_what_every_minute_says(
+    zone: str,
+    hours: list[tuple[int, int]],
+    exceptions: list[tuple[bool, int, int]],
+    around: int,
+    before: int,
+) -> None:
+    local_spans: dict[bool, list[LocalSpan]] = {True: [], False: []}
+    for is_open, from_, length in exceptions:
+        local_spans[is_open].append(LocalSpan(around + from_ * 60_000, around + (from_ + length) * 60_000))
+    calendar = Calendar(zone, [(a, a + length) for a, length in hours], local_spans[False], local_spans[True])
+    start, end = around + before, around + 3 * 86_400_000
+    found = market_spans(calendar, start, end)
+    assert (found[0].from_, found[-1].to) == (start, end)
+    assert all(a.to == b.from_ and a.reason != b.reason for a, b in pairwise(found))
+    minutes = np.arange(start, end, 60_000)
+    at = np.searchsorted([span.from_ for span in found], minutes, side="right") - 1
+    reasons = np.array([span.reason for span in found])[at]
+    assert (reasons == calendar.closed_reasons(minutes)).all()
+
+
 def test_a_holiday_within_a_longer_one_does_not_end_it() -> None:
     text = '{"zone":"UTC","open":["Sun 00:00-Sat 24:00"],"holidays":["2025-01-01/2025-01-10","2025-01-02"]}'
     assert parse_calendar(text).closed_reason(ms(datetime(2025, 1, 5, tzinfo=UTC))) == HOLIDAY
@@ -101,6 +188,12 @@ def test_hours_as_people_write_them(text: str, hours: list[str]) -> None:
         '{"zone":"UTC","open":["Mon 09:00-10:00"],"holidays":["2025-02-30"]}',
         '{"zone":"UTC","open":["Mon 09:00-10:00"],"holidays":["2025-02-03/2025-02-02"]}',
         '{"zone":"UTC","open":["Mon 09:00-10:00"],"holidays":["2025-02-03T00:00+01:00"]}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"holidays":["2025-02-03 13:00/24:00"]}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"extra":["2025-02-03 13:00/12:00"]}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"extra":"2025-02-03"}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"years":[2025]}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"years":[2026,2025]}',
+        '{"zone":"UTC","open":["Mon 09:00-10:00"],"name":1}',
         '{"zone":"UTC","open":["Mon 09:00-10:00"],"holiday":[]}',
         "Mon 09:00-10:00 UTC, Tue 09:00-10:00 Europe/Athens",
     ],
