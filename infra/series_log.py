@@ -1,0 +1,152 @@
+"""What a world's log says of one series: its spec, how far it is processed, its coverage and gaps, its bars.
+
+All of it stands in the partition of its symbol. What others wrote there is skipped.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
+
+from confluent_kafka import KafkaException, Message, TopicPartition
+
+from infra import kafka as clients
+from infra import logs, topics
+from infra.kafka_log import beginnings, partition_count, read_to_end
+from infra.market.missing import Span
+from infra.settings import Settings
+from infra.topics import Topic
+from infra.worlds import World
+from schemas.batch import decode_batch
+from schemas.codec import Codec
+from schemas.errors import BrokerError, DecodeError, UnknownSchemaError, UsageError
+from schemas.records import EventKind, FeedEvent, LiveBars, Progress, SymbolSpec, Watermark
+
+log: Final = logs.logger(__name__)
+
+R = TypeVar("R", SymbolSpec, LiveBars, Progress, FeedEvent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a series stands. Times are UTC milliseconds."""
+
+    spec: SymbolSpec
+    processed_to: int
+    """Every bar that closes by then is in ``bars``, if there is one."""
+    coverage_from: int | None
+    gaps: tuple[Span, ...]
+    timeframes: dict[str, int]
+    """Since when each is made; 0: since the first tick."""
+    changes: tuple[FeedEvent, ...]
+    """When its spec became another, by time."""
+
+
+class SeriesLog:
+    """Reads the settings' world; its methods block. They raise BrokerError when Kafka is away, or has no such world."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings, self._codec = settings, codec
+        self._world = World(settings.world)
+
+    def specs(self) -> dict[str, SymbolSpec]:
+        """The latest spec of every symbol."""
+        starts = beginnings(self._settings.kafka, self._world.topic(topics.SYMBOLS.name))
+        found: dict[str, SymbolSpec] = {}
+        for message in self._messages(starts):
+            if (spec := self._decoded(message, SymbolSpec)) is not None:
+                found[spec.symbol] = spec
+        return found
+
+    def standing(self, symbol: str) -> Standing:
+        """How the series stands. Raises UsageError for a symbol that the world does not have."""
+        live = self._live(symbol)
+        if live is None or live.spec is None:
+            raise unknown_symbol(symbol, self._settings.world, self.specs())
+        shard = f"{live.spec.feed}/{live.spec.shard}"
+        marks = [mark.time + 1 for mark in self._watermarks(symbol) if mark.shard == shard]
+        events = [event for event in self._all(topics.FEED_EVENTS, symbol, FeedEvent) if event.symbol == symbol]
+        lost = {(gap.from_, gap.to) for gap in live.gaps}  # those of the last weeks; the ledger has older ones
+        lost |= {
+            (e.from_, e.to) for e in events if e.kind == EventKind.GAP and e.from_ is not None and e.to is not None
+        }
+        return Standing(
+            spec=live.spec,
+            processed_to=max([live.last_ts, *marks]),
+            coverage_from=live.coverage_from,
+            gaps=tuple(sorted(lost)),
+            timeframes={timeframe.timeframe: timeframe.from_ for timeframe in live.timeframes},
+            changes=tuple(sorted((e for e in events if e.kind == EventKind.SYMBOL_SPEC), key=lambda event: event.time)),
+        )
+
+    def bars(self, symbol: str, timeframe: str, start: int, end: int) -> list[Span]:
+        """Opening and close of the closed bars that have a moment of [start, end), UTC milliseconds, by time."""
+        key = f"{symbol}|{timeframe}|".encode()
+        found: dict[int, int] = {}
+        place = self._place(topics.BARS, symbol)
+        for batch in read_to_end(self._settings.kafka, self._since(place, start)):
+            values = [message.value() for message in batch if (message.key() or b"").startswith(key)]
+            frame = decode_batch([value for value in values if value is not None], self._codec, "Bar").frame
+            found |= dict(frame.select("ts_open", "ts_close").iter_rows())
+        return sorted((opens, closes) for opens, closes in found.items() if opens < end and closes > start)
+
+    def _live(self, symbol: str) -> LiveBars | None:
+        latest = None
+        for message in self._messages([self._place(topics.BARS_LIVE, symbol)]):
+            latest = message if message.key() == symbol.encode() else latest
+        return None if latest is None else self._decoded(latest, LiveBars)
+
+    def _watermarks(self, symbol: str) -> tuple[Watermark, ...]:
+        latest = None
+        for message in self._messages([self._place(topics.PROGRESS, symbol)]):
+            latest = message if message.key() == b"%d" % cast("int", message.partition()) else latest
+        progress = None if latest is None else self._decoded(latest, Progress)
+        return () if progress is None else progress.watermarks
+
+    def _all(self, topic: Topic, symbol: str, kind: type[R]) -> Iterator[R]:
+        for message in self._messages([self._place(topic, symbol)]):
+            if (record := self._decoded(message, kind)) is not None:
+                yield record
+
+    def _decoded(self, message: Message, kind: type[R]) -> R | None:
+        """The record, if it is one of ours of this kind."""
+        value = message.value()
+        if value is None:
+            return None
+        try:
+            record = self._codec.decode(value)
+        except (DecodeError, UnknownSchemaError) as error:
+            log.warning("record skipped: not ours", topic=message.topic(), offset=message.offset(), error=str(error))
+            return None
+        return record if isinstance(record, kind) else None
+
+    def _messages(self, starts: list[TopicPartition]) -> Iterator[Message]:
+        for batch in read_to_end(self._settings.kafka, starts):
+            yield from batch
+
+    def _place(self, topic: Topic, symbol: str) -> TopicPartition:
+        """The beginning of the symbol's partition."""
+        name = self._world.topic(topic.name)
+        return TopicPartition(name, clients.partition_for(symbol, partition_count(self._settings.kafka, name)), 0)
+
+    def _since(self, place: TopicPartition, ms: int) -> list[TopicPartition]:
+        """Where all records of a partition stand that are later than ``ms``; nowhere when there is none."""
+        consumer = clients.consumer(self._settings.kafka, group="arbitrex.reader")
+        try:
+            asked = TopicPartition(place.topic, place.partition, ms + 1)
+            (found,) = consumer.offsets_for_times([asked], timeout=10.0)
+        except KafkaException as error:
+            raise BrokerError(f"Kafka does not say where {place.topic} stood then: {error.args[0].str()}") from error
+        finally:
+            consumer.close()
+        return [found] if found.offset >= 0 else []
+
+
+def unknown_symbol(symbol: str, world: str, specs: dict[str, SymbolSpec]) -> UsageError:
+    """What to say of a symbol that a world does not have."""
+    near = difflib.get_close_matches(symbol.upper(), specs, n=5, cutoff=0.5) or sorted(specs)[:20]
+    return UsageError(
+        f"world {world} has no {symbol}; " + (f"it has: {', '.join(near)}" if near else "it has no symbol yet")
+    )
