@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, TypeVar, cast
 
 from confluent_kafka import KafkaException, Message, TopicPartition
@@ -22,7 +23,7 @@ from infra.worlds import World
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.errors import BrokerError, DecodeError, UnknownSchemaError, UsageError
-from schemas.records import EventKind, FeedEvent, LiveBars, Progress, SymbolSpec, Watermark
+from schemas.records import EventKind, FeedEvent, LiveBars, Progress, SymbolSpec
 
 log: Final = logs.logger(__name__)
 
@@ -44,6 +45,13 @@ class Standing:
     """When its spec became another, by time."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    live: Message | None = None
+    progress: Message | None = None
+    events: list[Message] = field(default_factory=list)
+
+
 class SeriesLog:
     """Reads the settings' world; its methods block. They raise BrokerError when Kafka is away, or has no such world."""
 
@@ -62,23 +70,26 @@ class SeriesLog:
 
     def standing(self, symbol: str) -> Standing:
         """How the series stands. Raises UsageError for a symbol that the world does not have."""
-        live = self._live(symbol)
+        kept = self._kept(symbol)
+        live = self._decoded(kept.live, LiveBars)
         if live is None or live.spec is None:
             raise unknown_symbol(symbol, self._settings.world, self.specs())
+        progress = self._decoded(kept.progress, Progress)
         shard = f"{live.spec.feed}/{live.spec.shard}"
-        marks = [mark.time + 1 for mark in self._watermarks(symbol) if mark.shard == shard]
-        events = [event for event in self._all(topics.FEED_EVENTS, symbol, FeedEvent) if event.symbol == symbol]
+        marks = [mark.time + 1 for mark in progress.watermarks if mark.shard == shard] if progress else []
+        events = [event for message in kept.events if (event := self._decoded(message, FeedEvent)) is not None]
         lost = {(gap.from_, gap.to) for gap in live.gaps}  # those of the last weeks; the ledger has older ones
         lost |= {
             (e.from_, e.to) for e in events if e.kind == EventKind.GAP and e.from_ is not None and e.to is not None
         }
+        changes = [event for event in events if event.kind == EventKind.SYMBOL_SPEC]
         return Standing(
             spec=live.spec,
             processed_to=max([live.last_ts, *marks]),
             coverage_from=live.coverage_from,
             gaps=tuple(sorted(lost)),
             timeframes={timeframe.timeframe: timeframe.from_ for timeframe in live.timeframes},
-            changes=tuple(sorted((e for e in events if e.kind == EventKind.SYMBOL_SPEC), key=lambda event: event.time)),
+            changes=tuple(sorted(changes, key=lambda event: event.time)),
         )
 
     def bars(self, symbol: str, timeframe: str, start: int, end: int) -> list[Span]:
@@ -92,28 +103,24 @@ class SeriesLog:
             found |= dict(frame.select("ts_open", "ts_close").iter_rows())
         return sorted((opens, closes) for opens, closes in found.items() if opens < end and closes > start)
 
-    def _live(self, symbol: str) -> LiveBars | None:
-        latest = None
-        for message in self._messages([self._place(topics.BARS_LIVE, symbol)]):
-            latest = message if message.key() == symbol.encode() else latest
-        return None if latest is None else self._decoded(latest, LiveBars)
+    def _kept(self, symbol: str) -> _Kept:
+        """The latest of ours that stands under each key, and the symbol's events."""
+        kept, key = _Kept(), symbol.encode()
+        places = [self._place(topic, symbol) for topic in (topics.BARS_LIVE, topics.PROGRESS, topics.FEED_EVENTS)]
+        live, progress, events = (place.topic for place in places)
+        for message in self._messages(places):
+            topic, found = message.topic(), message.key()
+            if topic == live and found == key:
+                kept.live = message
+            elif topic == progress and found == b"%d" % cast("int", message.partition()):
+                kept.progress = message
+            elif topic == events and found == key:
+                kept.events.append(message)
+        return kept
 
-    def _watermarks(self, symbol: str) -> tuple[Watermark, ...]:
-        latest = None
-        for message in self._messages([self._place(topics.PROGRESS, symbol)]):
-            latest = message if message.key() == b"%d" % cast("int", message.partition()) else latest
-        progress = None if latest is None else self._decoded(latest, Progress)
-        return () if progress is None else progress.watermarks
-
-    def _all(self, topic: Topic, symbol: str, kind: type[R]) -> Iterator[R]:
-        for message in self._messages([self._place(topic, symbol)]):
-            if (record := self._decoded(message, kind)) is not None:
-                yield record
-
-    def _decoded(self, message: Message, kind: type[R]) -> R | None:
-        """The record, if it is one of ours of this kind."""
-        value = message.value()
-        if value is None:
+    def _decoded(self, message: Message | None, kind: type[R]) -> R | None:
+        """The record, if there is one of this kind."""
+        if message is None or (value := message.value()) is None:
             return None
         try:
             record = self._codec.decode(value)
@@ -128,8 +135,11 @@ class SeriesLog:
 
     def _place(self, topic: Topic, symbol: str) -> TopicPartition:
         """The beginning of the symbol's partition."""
-        name = self._world.topic(topic.name)
-        return TopicPartition(name, clients.partition_for(symbol, partition_count(self._settings.kafka, name)), 0)
+        return TopicPartition(self._world.topic(topic.name), clients.partition_for(symbol, self._partitions), 0)
+
+    @cached_property
+    def _partitions(self) -> int:
+        return partition_count(self._settings.kafka, self._world.topic(topics.BARS_LIVE.name))
 
     def _since(self, place: TopicPartition, ms: int) -> list[TopicPartition]:
         """Where all records of a partition stand that are later than ``ms``; nowhere when there is none."""

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from infra.market.calendar import Calendar
     from infra.market.missing import Missing, Span
+    from infra.market.zones import ServerZone
     from infra.series_log import Standing
 
 app = typer.Typer(help="What the log says of a series' bars.", no_args_is_help=True)
 
 _GAP: Final = 3
 """The exit code when data is missing."""
+_MOST: Final = 5_000_000
 _EXPLAINED: Final = {
     "market_closed": "the market was closed",
     "quiet": "every tick is in the log, and none made a bar",
@@ -78,8 +80,10 @@ def missing(
             f"world {settings.world} has no {timeframe} bars of {symbol}: it makes {' '.join(standing.timeframes)} "
             "(ARBITREX_BARS__TIMEFRAMES)"
         )
-    open_now, _ = bars_within(timeframe, standing.processed_to, standing.processed_to + 1, zone)
-    start, end = taken = max(asked[0], standing.timeframes[timeframe]), min(asked[1], int(open_now[0]))
+    _refuse_too_many(timeframe, *asked, zone)
+    opens, closes = bars_within(timeframe, *asked, zone)
+    whole = (opens >= standing.timeframes[timeframe]) & (closes <= standing.processed_to)
+    start, end = taken = (int(opens[whole][0]), int(closes[whole][-1])) if whole.any() else (asked[0], asked[0])
     series = Series(
         calendar=parse_calendar(spec.calendar) if spec.calendar else default_calendar(symbol),
         zone=zone,
@@ -90,21 +94,27 @@ def missing(
     notes = _notes(standing, series.calendar, timeframe, asked, taken)
     if as_json:
         head = {"world": settings.world, "symbol": symbol, "timeframe": timeframe}
-        _print_json(head | {"from": iso(start), "to": iso(max(start, end)), "notes": notes}, found)
+        _print_json(head | {"from": iso(start), "to": iso(end), "notes": notes}, found)
     else:
         _print_table(f"{symbol} {timeframe} in world {settings.world}", found, notes, taken)
     if any(each.reason == Absence.FEED_GAP for each in found):
         raise typer.Exit(_GAP)
 
 
+def _refuse_too_many(timeframe: str, start: int, end: int, zone: ServerZone) -> None:
+    from infra.market.timeframes import bars_within
+
+    opens, closes = bars_within(timeframe, start, start + 1, zone)
+    if (end - start) // int(closes[0] - opens[0]) > _MOST:
+        raise UsageError(f"more than {_MOST:,} bars of {timeframe} are asked for; give a shorter range")
+
+
 def _notes(standing: Standing, calendar: Calendar, timeframe: str, asked: Span, taken: Span) -> list[str]:
     """What bears on the answer beside the intervals."""
-    notes = []
-    if taken[0] > asked[0]:
-        notes.append(
-            f"{timeframe} is made since {shown(standing.timeframes[timeframe])} UTC; nothing before is missing"
-        )
-    if taken[1] < asked[1]:
+    notes, since = [], standing.timeframes[timeframe]
+    if since > asked[0]:
+        notes.append(f"{timeframe} is made since {shown(since)} UTC; nothing before is missing")
+    if standing.processed_to < asked[1]:
         notes.append(f"processed up to {shown(standing.processed_to)} UTC: bars that close later are not missing yet")
     if standing.coverage_from is None:
         notes.append("the log never held every tick of this series")

@@ -75,7 +75,7 @@ def calendar(
     if to is not None and from_ is None:
         raise UsageError("--to needs the beginning of the range: give --from")
     asked = (moment(at or "now", now),) if from_ is None else span(from_, to, now)
-    found = find(settings_of(world), symbol, (asked[0], asked[-1]))
+    found = find(settings_of(world), symbol, (asked[0], asked[-1]), world_asked=world is not None)
     answer: _Range | _Moment
     if len(asked) > 1:
         answer = _Range(found, market_spans(found.calendar, *asked))
@@ -92,8 +92,11 @@ def calendar(
         _note(note)
 
 
-def find(settings: Settings, symbol: str, around: tuple[int, int]) -> Found:
-    """The symbol's calendar; a library's for the years around two moments. Raises UsageError and SettingsError."""
+def find(settings: Settings, symbol: str, around: tuple[int, int], *, world_asked: bool) -> Found:
+    """The symbol's calendar; a library's for the years around two moments.
+
+    A world that cannot be read is an error only if the user asked for it. Raises ArbitrexError.
+    """
     from infra.market.calendar import default_calendar, parse_calendar
     from infra.series_log import unknown_symbol
     from infra.supervisor import runfile
@@ -101,11 +104,13 @@ def find(settings: Settings, symbol: str, around: tuple[int, int]) -> Found:
 
     symbols = Symbols.read(settings.symbols_file)
     pattern = symbols.pattern(symbol)
-    if runfile.is_running(settings.home) or "bootstrap_servers" in settings.kafka.model_fields_set:
+    if world_asked or runfile.is_running(settings.home) or "bootstrap_servers" in settings.kafka.model_fields_set:
         try:
             specs = series_log(settings).specs()
-        except (BrokerError, RegistryAwayError) as error:
-            _note(f"the log cannot be asked, so this is by the settings alone: {error}")
+        except (BrokerError, RegistryAwayError, UsageError) as error:
+            if world_asked:
+                raise
+            _note(f"by the settings alone: {error}")
         else:
             if spec := specs.get(symbol):
                 own = parse_calendar(spec.calendar) if spec.calendar else default_calendar(symbol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from infra.market.zones import ServerZone
     from infra.series_log import SeriesLog
     from infra.settings import Settings
-
-REGISTRY_SECONDS: Final = 15.0
 
 World = Annotated[
     str | None, typer.Option("--world", help="The world to read; the running stack's unless said.", show_default=False)
@@ -33,11 +31,18 @@ def settings_of(world: str | None) -> Settings:
 
 
 def series_log(settings: Settings) -> SeriesLog:
-    """A reader of the settings' world. Raises RegistryAwayError."""
-    from infra.registry.client import connect
+    """A reader of the settings' world. Raises UsageError when there is no such world, BrokerError."""
+    from infra.provision import world_topics
+    from infra.registry.client import registry
     from infra.series_log import SeriesLog
+    from schemas.codec import Codec
+    from schemas.errors import UsageError
 
-    return SeriesLog(settings, connect(settings, wait_seconds=REGISTRY_SECONDS))
+    if not world_topics(settings):
+        raise UsageError(
+            f"there is no world {settings.world} at {settings.kafka.bootstrap_servers}: see arbitrex world list"
+        )
+    return SeriesLog(settings, Codec(registry(settings.registry)))
 
 
 def iso(ms: int) -> str:
