@@ -6,7 +6,7 @@ All of it stands in the partition of its symbol. What others wrote there is skip
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeVar, cast
@@ -47,9 +47,9 @@ class Standing:
 
 @dataclass(slots=True)
 class _Kept:
-    live: Message | None = None
-    progress: Message | None = None
-    events: list[Message] = field(default_factory=list)
+    live: LiveBars | None = None
+    progress: Progress | None = None
+    events: list[FeedEvent] = field(default_factory=list)
 
 
 class SeriesLog:
@@ -63,26 +63,24 @@ class SeriesLog:
         """The latest spec of every symbol."""
         starts = beginnings(self._settings.kafka, self._world.topic(topics.SYMBOLS.name))
         found: dict[str, SymbolSpec] = {}
-        for message in self._messages(starts):
-            if (spec := self._decoded(message, SymbolSpec)) is not None:
-                found[spec.symbol] = spec
+        for batch in read_to_end(self._settings.kafka, starts):
+            found |= {spec.symbol: spec for spec in self._records(batch, SymbolSpec)}
         return found
 
     def standing(self, symbol: str) -> Standing:
         """How the series stands. Raises UsageError for a symbol that the world does not have."""
         kept = self._kept(symbol)
-        live = self._decoded(kept.live, LiveBars)
+        live = kept.live
         if live is None or live.spec is None:
             raise unknown_symbol(symbol, self._settings.world, self.specs())
-        progress = self._decoded(kept.progress, Progress)
         shard = f"{live.spec.feed}/{live.spec.shard}"
-        marks = [mark.time + 1 for mark in progress.watermarks if mark.shard == shard] if progress else []
-        events = [event for message in kept.events if (event := self._decoded(message, FeedEvent)) is not None]
+        known = kept.progress.watermarks if kept.progress else ()
+        marks = [mark.time + 1 for mark in known if mark.shard == shard]
         lost = {(gap.from_, gap.to) for gap in live.gaps}  # those of the last weeks; the ledger has older ones
         lost |= {
-            (e.from_, e.to) for e in events if e.kind == EventKind.GAP and e.from_ is not None and e.to is not None
+            (e.from_, e.to) for e in kept.events if e.kind == EventKind.GAP and e.from_ is not None and e.to is not None
         }
-        changes = [event for event in events if event.kind == EventKind.SYMBOL_SPEC]
+        changes = [event for event in kept.events if event.kind == EventKind.SYMBOL_SPEC]
         return Standing(
             spec=live.spec,
             processed_to=max([live.last_ts, *marks]),
@@ -99,39 +97,39 @@ class SeriesLog:
         place = self._place(topics.BARS, symbol)
         for batch in read_to_end(self._settings.kafka, self._since(place, start)):
             values = [message.value() for message in batch if (message.key() or b"").startswith(key)]
-            frame = decode_batch([value for value in values if value is not None], self._codec, "Bar").frame
-            found |= dict(frame.select("ts_open", "ts_close").iter_rows())
+            decoded = decode_batch([value for value in values if value is not None], self._codec, "Bar")
+            for _, error in decoded.bad:
+                log.warning("record skipped: not ours", topic=place.topic, error=str(error))
+            found |= dict(decoded.frame.select("ts_open", "ts_close").iter_rows())
         return sorted((opens, closes) for opens, closes in found.items() if opens < end and closes > start)
 
     def _kept(self, symbol: str) -> _Kept:
-        """The latest of ours that stands under each key, and the symbol's events."""
+        """The latest of ours under each key, and the symbol's events."""
         kept, key = _Kept(), symbol.encode()
         places = [self._place(topic, symbol) for topic in (topics.BARS_LIVE, topics.PROGRESS, topics.FEED_EVENTS)]
         live, progress, events = (place.topic for place in places)
-        for message in self._messages(places):
-            topic, found = message.topic(), message.key()
-            if topic == live and found == key:
-                kept.live = message
-            elif topic == progress and found == b"%d" % cast("int", message.partition()):
-                kept.progress = message
-            elif topic == events and found == key:
-                kept.events.append(message)
+        for batch in read_to_end(self._settings.kafka, places):
+            lives = [m for m in batch if m.topic() == live and m.key() == key]
+            standings = [m for m in batch if m.topic() == progress and m.key() == b"%d" % cast("int", m.partition())]
+            kept.live = next(self._records(reversed(lives), LiveBars), kept.live)
+            kept.progress = next(self._records(reversed(standings), Progress), kept.progress)
+            kept.events += self._records((m for m in batch if m.topic() == events and m.key() == key), FeedEvent)
         return kept
 
-    def _decoded(self, message: Message | None, kind: type[R]) -> R | None:
-        """The record, if there is one of this kind."""
-        if message is None or (value := message.value()) is None:
-            return None
-        try:
-            record = self._codec.decode(value)
-        except (DecodeError, UnknownSchemaError) as error:
-            log.warning("record skipped: not ours", topic=message.topic(), offset=message.offset(), error=str(error))
-            return None
-        return record if isinstance(record, kind) else None
-
-    def _messages(self, starts: list[TopicPartition]) -> Iterator[Message]:
-        for batch in read_to_end(self._settings.kafka, starts):
-            yield from batch
+    def _records(self, messages: Iterable[Message], kind: type[R]) -> Iterator[R]:
+        """Those of this kind."""
+        for message in messages:
+            if (value := message.value()) is None:
+                continue
+            try:
+                record = self._codec.decode(value)
+            except (DecodeError, UnknownSchemaError) as error:
+                log.warning(
+                    "record skipped: not ours", topic=message.topic(), offset=message.offset(), error=str(error)
+                )
+                continue
+            if isinstance(record, kind):
+                yield record
 
     def _place(self, topic: Topic, symbol: str) -> TopicPartition:
         """The beginning of the symbol's partition."""

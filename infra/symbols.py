@@ -15,13 +15,13 @@ A symbol has the first pattern that it matches (``*``, ``?``, ``[abc]``; case co
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.market.calendar import Calendar, LocalSpan, default_calendar, parse_calendar
 from infra.market.library import find_calendar, is_library_name
@@ -33,22 +33,14 @@ EARLIER_YEARS, LATER_YEARS = 1, 2
 """How many years before and after this one a library's holidays are taken for, where the ticks' own are not known."""
 
 
-def _text(value: object) -> object:
-    return value.isoformat() if type(value) is date else str(value) if isinstance(value, datetime) else value
-
-
-Local = Annotated[str, BeforeValidator(_text)]
-"""YAML makes a date of what looks like one."""
-
-
 class SymbolRule(BaseModel):
     """What the file says of the symbols of one pattern."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    calendar: str | None = None
-    holidays: tuple[Local, ...] = ()
-    extra: tuple[Local, ...] = ()
+    calendar: str | None = Field(None, min_length=1)
+    holidays: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     def apply(self, symbol: str, years: tuple[int, int]) -> Calendar:
         """The symbol's calendar. Raises SettingsError."""
@@ -75,7 +67,7 @@ class Symbols:
             return cls({})
         where = f"{SETTING}={path}"
         try:
-            raw = yaml.safe_load(path.read_text("utf-8"))
+            raw = yaml.load(path.read_text("utf-8"), yaml.BaseLoader)  # noqa: S506 - the loader that makes texts only
             rules = _File.model_validate(raw or {"symbols": {}}).symbols
         except OSError as error:
             raise SettingsError(f"{where}: cannot be read ({error.strerror}); give the path of a YAML file") from error

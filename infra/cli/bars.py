@@ -156,4 +156,4 @@ def _print_table(title: str, found: Sequence[Missing], notes: Sequence[str], tak
     console.print(table)
     for reason in dict.fromkeys(each.reason for each in found):
         bars = sum(each.bars for each in found if each.reason == reason)
-        console.print(f"{reason}: {bars:,} bars; {_EXPLAINED[reason]}", markup=False, soft_wrap=True)
+        console.print(f"{reason}: {bars:,} bar{'s' * (bars > 1)}; {_EXPLAINED[reason]}", markup=False, soft_wrap=True)

@@ -28,6 +28,8 @@ MISTAKES = [
     ("ARBITREX_SIMULATOR__SPEED", "fast", "ARBITREX_SIMULATOR__SPEED=fast: is no number"),
     ("ARBITREX_SIMULATOR__START", "yesterday", "ARBITREX_SIMULATOR__START=yesterday: is no ISO 8601 time"),
     ("ARBITREX_SIMULATOR__ZONE", "Nowhere", "ARBITREX_SIMULATOR__ZONE=Nowhere: "),
+    ("ARBITREX_SYMBOLS_FILE", "/no/file.yaml", "ARBITREX_SYMBOLS_FILE=/no/file.yaml: cannot be read"),
+    ("ARBITREX_PRODUCER__CROSSED", "drop", "ARBITREX_PRODUCER__CROSSED=drop: choose one of reject, keep"),
     ("ARBITREX_KAFKA__EMBEDDED", "perhaps", "ARBITREX_KAFKA__EMBEDDED=perhaps: is neither true nor false"),
     ("ARBITREX_LOG__LEVEL", "inf", "choose one of debug, info, warning, error; did you mean info?"),
     ("ARBITREX_BARS__TIMEFRAMES", "M1,M7", "ARBITREX_BARS__TIMEFRAMES=M1,M7: M7 is no timeframe; choose from M1 M2"),
