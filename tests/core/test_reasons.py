@@ -157,7 +157,7 @@ def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
     pipeline = Pipeline(Settings(), CODEC, RULES)
     fetch: Any = SimpleNamespace(records=read, partition=partition, next_offset=len(read))
     before = metrics.TICKS_CROSSED._value.get()
-    pipeline.commit(pipeline.process(fetch))
+    pipeline.commit(pipeline.step(fetch, pipeline.decode(fetch)))
     assert metrics.TICKS_CROSSED._value.get() == before + 1
 
 

@@ -26,6 +26,9 @@ class Clock:
     def now_ms(self) -> int:
         return NOW
 
+    def now_us(self) -> int:
+        return NOW * 1_000
+
 
 class Recorder:
     feed, shard = "sim", "a"
