@@ -32,7 +32,7 @@ PROGRESS: Final = Topic("processors.progress", ("Progress",))
 RATES: Final = Topic("rates", ("Bar",))
 FEED_EVENTS: Final = Topic("feed.events", ("FeedEvent",), 90 * _DAY_MS)
 SYMBOLS: Final = Topic("symbols", ("SymbolSpec",))
-CURSORS: Final = Topic("producers.cursors", ("Cursor",))
+CURSORS: Final = Topic("producers.cursors", ("Cursor", "Replay"))
 DEAD_LETTERS: Final = Topic("dead.letters", (), 30 * _DAY_MS)
 
 TOPICS: Final = (

@@ -17,6 +17,7 @@ from infra.market.zones import ServerZone
 from producers.cursor import Cursor, take, to_record
 from producers.files import lean
 from producers.files.lean import DAY_MS, Malformed, TickFile
+from producers.pace import Pace
 from producers.poll import columns
 from producers.publisher import Publisher
 from producers.restore import utc
@@ -128,7 +129,7 @@ class Importer:
     ) -> None:
         """``speed``: times real time; None: as fast as Kafka takes it."""
         self._publisher, self._zone, self._stopping, self._watcher = publisher, zone, stopping, watcher
-        self._pace = _Pace(speed, stopping) if speed else None
+        self._pace = Pace(speed, stopping) if speed else None
         self._speed = speed
         self._saved = time.monotonic()
         self._received = metrics.TICKS_RECEIVED.labels(publisher.feed, publisher.shard)
@@ -306,22 +307,6 @@ class Importer:
                 spec=spec,
             )
         )
-
-
-class _Pace:
-    """Holds event time to a multiple of real time."""
-
-    def __init__(self, speed: float, stopping: Event) -> None:
-        self._speed, self._stopping = speed, stopping
-        self._origin: tuple[int, float] | None = None
-
-    def reach(self, moment: int) -> None:
-        """Return when ``moment`` (UTC ms) has come, or when asked to stop."""
-        now = time.monotonic()
-        if self._origin is None:
-            self._origin = (moment, now)
-        event, began = self._origin
-        self._stopping.wait(max(0.0, began + (moment - event) / 1_000 / self._speed - now))
 
 
 def misplaced(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import repeat
 from threading import Event
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Message as Delivered
 
 from infra import kafka as clients
 from infra import logs, metrics
@@ -16,13 +18,17 @@ from infra.settings import Settings
 from infra.topics import CURSORS, FEED_EVENTS, TICKS_RAW
 from infra.worlds import World
 from producers.encoding import TickColumns, encode_ticks
+from producers.replay.selection import Copy, Headers
 from schemas.codec import Codec
 from schemas.errors import BrokerError
-from schemas.records import Control, Cursor, FeedEvent
+from schemas.records import Control, Cursor, FeedEvent, Replay
 
 _WAIT_SECONDS: Final = 0.1
 _CLOSING_SECONDS: Final = 5.0
 _CHUNK: Final = 20_000
+
+Message = tuple[bytes | None, bytes | None, int, Headers]
+"""Key, value, UTC milliseconds, headers."""
 
 log = logs.logger(__name__)
 
@@ -60,12 +66,8 @@ class Publisher:
         for start in range(0, len(ticks), _CHUNK):
             chunk = ticks.rows(slice(start, start + _CHUNK))
             values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed)
-            self._send(
-                topic,
-                symbol.encode(),
-                partition_for(symbol, partitions),
-                zip(values, chunk.ts_event.tolist(), strict=True),
-            )
+            messages = zip(repeat(symbol.encode()), values, chunk.ts_event.tolist(), repeat(None))
+            self._send(topic, partition_for(symbol, partitions), messages)
             self._unacknowledged += len(chunk)
 
     def control(self, control: Control) -> None:
@@ -74,7 +76,7 @@ class Publisher:
             raise ValueError("a control of a whole shard goes to the partitions of its series: use watermark()")
         topic, partitions = self._topics[TICKS_RAW.name]
         partition = partition_for(control.symbol, partitions)
-        self._send(topic, control.symbol.encode(), partition, [(self._codec.encode(control), control.time)])
+        self._send(topic, partition, [(control.symbol.encode(), self._codec.encode(control), control.time, None)])
 
     def watermark(self, control: Control, symbols: Iterable[str]) -> None:
         """Queue a control of the shard in every partition that holds one of ``symbols``."""
@@ -82,19 +84,30 @@ class Publisher:
         value = self._codec.encode(control)
         key = f"@{control.feed}/{control.shard}".encode()
         for partition in sorted({partition_for(symbol, partitions) for symbol in symbols}):
-            self._send(topic, key, partition, [(value, control.time)])
+            self._send(topic, partition, [(key, value, control.time, None)])
+
+    def copies(self, partition: int, copies: Iterable[Copy]) -> None:
+        """Queue records on a partition of ``ticks.raw`` as they are."""
+        self._send(self._topics[TICKS_RAW.name][0], partition, copies)
+
+    def replay(self, replay: Replay, time: int) -> None:
+        """Queue where a replay stands, as `cursor`."""
+        topic, partitions = self._topics[CURSORS.name]
+        key = f"@replay/{replay.partition}"
+        self._send(topic, partition_for(key, partitions), [(key.encode(), self._codec.encode(replay), time, None)])
 
     def cursor(self, cursor: Cursor, time: int) -> None:
         """Queue a cursor; what it covers must be acknowledged (`flush`). ``time`` is its record's, UTC ms."""
         topic, partitions = self._topics[CURSORS.name]
-        key = f"{cursor.feed}/{cursor.symbol}".encode()
-        self._send(topic, key, partition_for(cursor.symbol, partitions), [(self._codec.encode(cursor), time)])
+        message = (f"{cursor.feed}/{cursor.symbol}".encode(), self._codec.encode(cursor), time, None)
+        self._send(topic, partition_for(cursor.symbol, partitions), [message])
 
     def event(self, event: FeedEvent) -> None:
         """Queue a line for the feed's ledger."""
         topic, partitions = self._topics[FEED_EVENTS.name]
         key = event.symbol or f"@{event.feed}/{event.shard}"
-        self._send(topic, key.encode(), partition_for(key, partitions), [(self._codec.encode(event), event.time)])
+        message = (key.encode(), self._codec.encode(event), event.time, None)
+        self._send(topic, partition_for(key, partitions), [message])
 
     def flush(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds; whether everything queued so far is acknowledged."""
@@ -115,14 +128,13 @@ class Publisher:
             self._failure = None
             self._producer.flush(_WAIT_SECONDS)
 
-    def _send(self, topic: str, key: bytes, partition: int, messages: Iterable[tuple[bytes, int]]) -> None:
-        rest: Iterator[tuple[bytes, int]] = iter(messages)
+    def _send(self, topic: str, partition: int, messages: Iterable[Message]) -> None:
         produce = self._producer.produce
         try:
-            for value, time in rest:
+            for key, value, time, headers in messages:
                 while True:
                     try:
-                        produce(topic, value, key, partition, None, None, time)
+                        produce(topic, value, key, partition, None, None, time, headers)
                         break
                     except BufferError:
                         self._wait_for_room()
@@ -142,7 +154,7 @@ class Publisher:
         if self._failure:
             raise BrokerError(self._failure)
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Delivered) -> None:
         if error is None or error.code() == KafkaError._PURGE_QUEUE:  # noqa: SLF001 - the client's public name for it
             return
         if error.code() == KafkaError.INVALID_TIMESTAMP:

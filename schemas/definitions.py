@@ -12,7 +12,7 @@ import fastavro
 Schema = dict[str, Any]
 
 NAMESPACE: Final = "arbitrex"
-NAMES: Final = ("Tick", "Control", "Bar", "LiveBars", "SymbolSpec", "FeedEvent", "Cursor", "Progress")
+NAMES: Final = ("Tick", "Control", "Bar", "LiveBars", "SymbolSpec", "FeedEvent", "Cursor", "Progress", "Replay")
 
 
 def subject(name: str) -> str:

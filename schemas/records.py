@@ -1,7 +1,7 @@
 """The records of the topics, typed. Times are integers: UTC epoch milliseconds unless a field says otherwise.
 
-Field names are the Avro schemas' own; `Control.from_`, `Gap.from_` and `FeedEvent.from_` stand for ``from``,
-which Python reserves.
+Field names are the Avro schemas' own; `Control.from_` and others of the name stand for ``from``, which Python
+reserves.
 """
 
 from __future__ import annotations
@@ -250,4 +250,36 @@ class FeedEvent:
     text: str
 
 
-Record = Tick | Control | Bar | LiveBars | SymbolSpec | FeedEvent | Cursor | Progress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What one partition of a world's ``ticks.raw`` is a replay of, and how far it is written."""
+
+    source: str
+    """The topic it is read from."""
+    asked: str
+    """Range and symbols as they were asked for."""
+    symbols: tuple[str, ...] = ()
+    """Names or patterns; none: all."""
+    partition: int
+    first: int
+    """The source offset where it begins."""
+    end: int
+    """The source offset before which it ends."""
+    from_: int | None = None
+    """Earlier records do not belong to it."""
+    to: int | None = None
+    """Records from here on do not belong to it."""
+    controls: tuple[Control, ...] = ()
+    """What was in force at its start, written first."""
+    uncertain: tuple[Control, ...] = ()
+    """Coverage that begins after the series' first tick: what was before it is gone from the source."""
+    next_offset: int
+    """The source offset to be read next."""
+    written: int = 0
+    """Records written when ``next_offset`` is the next to be read."""
+    said: tuple[str, ...] = ()
+    """Symbols and shards of which the replay has said itself what it says once."""
+    complete: bool = False
+
+
+Record = Tick | Control | Bar | LiveBars | SymbolSpec | FeedEvent | Cursor | Progress | Replay

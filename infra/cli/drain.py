@@ -21,7 +21,7 @@ from infra.supervisor.child import Child, Command
 from infra.supervisor.stack import COMPONENTS, Stack
 from infra.topics import PROGRESS, TICKS_RAW
 from infra.worlds import World
-from schemas.errors import BrokerError
+from schemas.errors import ArbitrexError, BrokerError
 from schemas.records import Progress
 
 if TYPE_CHECKING:
@@ -36,29 +36,31 @@ _EVERY_SECONDS: Final = 0.5
 _TIMEOUT: Final = 15.0
 
 
-def drain(settings: Settings, say: Callable[[str], None]) -> bool:
+def drain(settings: Settings, say: Callable[[str], None], written: Callable[[], bool] = lambda: True) -> bool:
     """Process the settings' world until it is drained; False when interrupted.
+
+    ``written``: whether all that is to be processed has been written; what it raises is raised here.
 
     The components of a stack that runs this world do it; where there is none, a processor and the sinks are started and
     stopped again. Raises ComponentError when one of them cannot run, BrokerError when Kafka is away.
     """
     codec = connect(settings)
     stopping, done = threading.Event(), threading.Event()
-    failures: list[BrokerError] = []
+    failures: list[ArbitrexError] = []
 
     def watch() -> None:
         try:
             while not stopping.wait(_EVERY_SECONDS):
-                if drained(settings, codec):
+                if written() and drained(settings, codec):
                     done.set()
                     return
-        except BrokerError as error:
+        except ArbitrexError as error:
             failures.append(error)
         finally:
             stopping.set()
 
     watcher = threading.Thread(target=watch, name="drain", daemon=True)
-    with _interruptible(stopping):
+    with interruptible(stopping):
         watcher.start()
         running = runfile.read(settings.home)
         if running is not None and running.world == settings.world:
@@ -131,7 +133,8 @@ def _children(settings: Settings) -> list[Child]:
 
 
 @contextmanager
-def _interruptible(stopping: threading.Event) -> Iterator[None]:
+def interruptible(stopping: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set ``stopping`` meanwhile."""
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

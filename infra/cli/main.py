@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, calendar, components, imports, stack, topics, worlds
+from infra.cli import bars, calendar, components, imports, replay, stack, topics, worlds
 from schemas.errors import ArbitrexError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(bars.app, name="bars")
 app.add_typer(topics.app, name="topics")
 app.add_typer(worlds.app, name="world")
 app.add_typer(imports.app, name="import")
+replay.register(app)
 
 
 @app.command()

@@ -1,16 +1,26 @@
-"""How an import looks on a terminal."""
+"""How an import and a replay look on a terminal."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
+    from producers import importer
     from producers.files.lean import Malformed, TickFile
-    from producers.importer import Summary
+    from producers.replay import replayer
 
 SHOWN: Final = 20
 """Malformed lines that are named; the rest are counted."""
@@ -75,7 +85,7 @@ class ImportProgress:
             self._waits = True
             self._console.print("waiting for Kafka to acknowledge")
 
-    def sum_up(self, summary: Summary, world: str) -> None:
+    def sum_up(self, summary: importer.Summary, world: str) -> None:
         """What was done, in a line or two."""
         elapsed = self._progress.tasks[self._task].elapsed or 0.0
         if self._malformed > SHOWN:
@@ -90,3 +100,79 @@ class ImportProgress:
             self._console.print(f"{summary.reordered:,} lines stood behind a later one and were put in order")
         if summary.gaps:
             self._console.print(f"{summary.gaps} days without a file although the market was open: recorded as gaps")
+
+
+class ReplayProgress:
+    """A progress bar over the source's records, with the moment that is reached."""
+
+    def __init__(self, world: str, hint: str = "") -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[written]:,} records  {task.fields[moment]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn(hint, style="dim"),
+            console=self._console,
+            transient=True,
+        )
+        self._world = world
+        self._task = self._progress.add_task(world, total=None, written=0, moment="")
+        self._written = 0
+        self._times: list[int] = []
+        self._waits = False
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._console.print(line, soft_wrap=True, markup=False)
+
+    def held(self, *, held: bool) -> None:
+        """The replay pauses, or goes on."""
+        self._progress.update(self._task, description=f"{self._world} paused" if held else self._world)
+
+    def looking_back(self, done: int, total: int) -> None:
+        """So many of so many records were read to learn what was in force at the start."""
+        self._progress.update(self._task, description="looking back", completed=done, total=total)
+
+    def begins(self, done: int, total: int) -> None:
+        """So many of so many records of the source were done before."""
+        self._progress.update(self._task, description=self._world, completed=done, total=total)
+
+    def done(self, read: int, written: int, moment: int | None) -> None:
+        """So many more records were read, and so many more written, the latest of ``moment`` (UTC ms)."""
+        self._waits = False
+        self._written += written
+        if moment is not None:
+            self._times = [min([moment, *self._times]), max([moment, *self._times])]
+        shown = _utc(self._times[1]) if self._times else ""
+        self._progress.update(self._task, advance=read, written=self._written, moment=shown)
+
+    def waiting(self) -> None:
+        """Kafka does not answer."""
+        if not self._waits:
+            self._waits = True
+            self.say("waiting for Kafka")
+
+    def sum_up(self, summary: replayer.Summary) -> None:
+        """What was done, in a line."""
+        elapsed = self._progress.tasks[self._task].elapsed or 0.0
+        rate = f" in {elapsed:.1f} s ({summary.written / elapsed:,.0f}/s)" if elapsed and summary.written else ""
+        upto = f", up to {_utc(self._times[1])}" if self._times else ""
+        self.say(f"world {self._world}: {summary.written:,} records written{rate}{upto}; {summary.before:,} before")
+        if summary.finished and not summary.written + summary.before:
+            self.say("the range holds no record of these symbols")
+
+
+def _utc(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1_000, UTC):%Y-%m-%d %H:%M:%S}Z"
