@@ -54,7 +54,10 @@ def replay(
     speed: Annotated[str, typer.Option(help="Times real time, such as 10 or 0.5; or max.")] = "max",
     loop: Annotated[
         bool,
-        typer.Option("--loop", help="Again and again, in worlds INTO, INTO-2, INTO-3, …; the latest two are kept."),
+        typer.Option(
+            "--loop",
+            help="Again and again, in worlds INTO, INTO-2, INTO-3, …; a finished round drops the one before it.",
+        ),
     ] = False,
     run: Annotated[bool, typer.Option("--run", help="Process the world meanwhile, until it is drained.")] = False,
     source: Annotated[str, typer.Option(help="The world to read.")] = "main",

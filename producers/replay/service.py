@@ -34,9 +34,9 @@ class Destination:
     ) -> Summary:
         """Write what is not written yet, as far as not asked to stop.
 
-        ``pattern`` gives another world's replay of the same request, to be repeated record by record, if any. Raises UsageError when
-        the world holds something else, SourceError when the source has lost records of the range, BrokerError when
-        Kafka refuses.
+        ``pattern`` gives another world's replay of the same request, to be repeated record by record, if there is one.
+        Raises UsageError when the world holds something else, SourceError when the source has lost records of the
+        range, BrokerError when Kafka refuses.
         """
         held = ends(self._settings.kafka, self._world.topic(TICKS_RAW.name))
         replays = self.standing()
