@@ -166,7 +166,8 @@ class ReplayProgress:
 
     def sum_up(self, summary: replayer.Summary) -> None:
         """What was done, in a line."""
-        elapsed = self._progress.tasks[self._task].elapsed or 0.0
+        task = self._progress.tasks[self._task]
+        elapsed = task.finished_time or task.elapsed or 0.0
         rate = f" in {elapsed:.1f} s ({summary.written / elapsed:,.0f}/s)" if elapsed and summary.written else ""
         upto = f", up to {_utc(self._times[1])}" if self._times else ""
         self.say(f"world {self._world}: {summary.written:,} records written{rate}{upto}; {summary.before:,} before")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Final, NamedTuple, cast
 
 from confluent_kafka import KafkaException, Message, TopicPartition
@@ -69,16 +70,17 @@ Reading = Callable[[int, int], None]
 """Told how many of how many records were read to find out what was in force."""
 
 
-def plan(settings: Settings, codec: Codec, request: Request, reading: Reading) -> list[Replay]:
-    """The replay of each partition, before its first record; ``settings`` reach the source.
+def plan(settings: Settings, codec: Codec, request: Request, reading: Reading, stopping: Event) -> list[Replay]:
+    """The replay of each partition, before its first record; ``settings`` reach the source. Void once asked to stop.
 
     Raises BrokerError when Kafka is away or has no such world.
     """
     topic = World(request.source).topic(TICKS_RAW.name)
     spans = _spans(settings, topic, request)
     known = {partition: _Known() for partition in spans}
-    _look_back(settings, codec, topic, spans, known, reading=reading)
-    _ask_the_ledger(settings, codec, request, spans, known)
+    _look_back(settings, codec, topic, spans, known, reading=reading, stopping=stopping)
+    if not stopping.is_set():
+        _ask_the_ledger(settings, codec, request, spans, known)
     return [
         Replay(
             source=topic,
@@ -186,12 +188,13 @@ def _look_back(
     known: Mapping[int, _Known],
     *,
     reading: Reading,
+    stopping: Event,
 ) -> None:
     """Learn from what the log still has before the spans."""
     total, done = sum(span.first - span.kept for span in spans.values()), 0
     reading(0, total)
     with Reader(settings.kafka, topic, {p: (span.kept, span.first) for p, span in spans.items()}) as reader:
-        while not reader.all_finished:
+        while not reader.all_finished and not stopping.is_set():
             reader.fill_or_fail()
             for partition, buffer in reader.buffers.items():
                 done += len(buffer)

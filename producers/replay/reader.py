@@ -23,6 +23,7 @@ _LOW: Final = 5_000
 
 _WAIT_SECONDS: Final = 0.05
 _SILENCE_SECONDS: Final = 30.0
+_TIMEOUT: Final = 15.0
 
 
 class Reader:
@@ -103,6 +104,7 @@ class Reader:
         if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
             if partition in self._open:
                 self._reached(partition, cast("int", message.offset()))
+                self._look_for_loss(partition)
         elif code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - as above
             raise SourceError(
                 f"{self._topic}[{partition}] no longer has its records from {self._next.get(partition)} on: retention "
@@ -110,6 +112,17 @@ class Reader:
             )
         elif not error.retriable():
             raise BrokerError(f"reading {self._topic}: {error.str()}")
+
+    def _look_for_loss(self, partition: int) -> None:
+        """What is still to come is written already; where it is not, it was there once."""
+        if partition not in self._open:
+            return
+        end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=_TIMEOUT)[1]
+        if end < self._end[partition]:
+            raise SourceError(
+                f"{self._topic}[{partition}] ends at {end}, and had records up to {self._end[partition]} when the "
+                "replay was begun: the broker lost data; begin anew in another world (--into)"
+            )
 
     def _reached(self, partition: int, offset: int) -> None:
         self._next[partition] = max(offset, self._next[partition])

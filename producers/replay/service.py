@@ -43,7 +43,9 @@ class Destination:
         publisher = Publisher(self._settings, self._codec, stopping, feed="replay", shard=self._settings.world)
         try:
             if not replays:
-                replays = pattern() or plan(self._settings, self._codec, self._request, watcher.looking_back)
+                replays = pattern() or plan(self._settings, self._codec, self._request, watcher.looking_back, stopping)
+                if stopping.is_set():
+                    return Summary()
                 if not replays:
                     raise UsageError(f"world {self._request.source} has none of the partitions that the range names")
                 _keep(publisher, replays, stopping)
