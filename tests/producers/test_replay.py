@@ -117,6 +117,7 @@ def stream(settings: Settings, codec: Codec) -> Stream:
     return stream
 
 
+@pytest.mark.one_broker
 @pytest.mark.usefixtures("stream")
 def test_the_whole_log_is_copied_once_and_nothing_else_is_written_there(settings: Settings, run: Run) -> None:
     done = run()
@@ -138,6 +139,7 @@ def test_the_whole_log_is_copied_once_and_nothing_else_is_written_there(settings
     assert provision.is_historical(settings.model_copy(update={"world": f"{settings.world}-r"}))
 
 
+@pytest.mark.one_broker
 def test_what_cannot_be_replayed_is_refused_with_the_remedy(settings: Settings, run: Run) -> None:
     world, other = settings.world, f"{settings.world}-other"
     for options, hint in (
@@ -179,6 +181,7 @@ def test_a_range_in_the_middle_gives_the_same_bars_as_far_as_it_spans_them(
     assert {bar.ts_open for bar in found.values()} == {stream.start_ms + at * MINUTE for at in (2, 3)}
 
 
+@pytest.mark.one_broker
 def test_a_range_by_offsets_says_nothing_of_ticks_it_may_lack(
     settings: Settings, codec: Codec, stream: Stream, run: Run
 ) -> None:
@@ -196,6 +199,7 @@ def test_a_range_by_offsets_says_nothing_of_ticks_it_may_lack(
     assert min(bar.ts_open for bar in found.values()) > stream.start_ms
 
 
+@pytest.mark.one_broker
 def test_a_source_without_its_beginning_is_covered_from_what_it_still_has(
     settings: Settings, codec: Codec, stream: Stream, run: Run
 ) -> None:
@@ -265,6 +269,7 @@ def test_killed_and_interrupted_it_goes_on_with_nothing_lost_or_doubled(
     assert shown(raw(settings, "-r")) == shown(raw(settings))
 
 
+@pytest.mark.one_broker
 def test_a_loop_writes_each_round_into_a_world_of_its_own_and_drops_the_one_before(
     settings: Settings, stream: Stream, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
