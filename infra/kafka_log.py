@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
 from infra.settings import KafkaSettings
@@ -15,6 +15,11 @@ from schemas.errors import BrokerError
 _SILENCE_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.01
+_LEADERLESS: Final = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 
 
 def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
@@ -116,11 +121,23 @@ def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int
     partitions = range(partition_count(kafka, topic, timeout=timeout))
     consumer = clients.consumer(kafka, group="arbitrex.reader")
     try:
-        return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)[1]
-            for number in partitions
-        }
+        return {number: extent(consumer, topic, number, timeout=timeout)[1] for number in partitions}
     except KafkaException as error:
         raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def extent(consumer: Consumer, topic: str, partition: int, *, timeout: float = 10.0) -> tuple[int, int]:
+    """First and end offset of a partition. Raises KafkaException.
+
+    A partition that was just made, or moved, may have no leader yet: that is waited for.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
 from infra.kafka import partition_for
-from infra.kafka_log import beginnings, partition_count, read_to_end
+from infra.kafka_log import beginnings, extent, partition_count, read_to_end
 from infra.settings import Settings
 from infra.topics import FEED_EVENTS, SYMBOLS, TICKS_RAW
 from infra.worlds import World
@@ -159,7 +159,7 @@ def _spans(settings: Settings, topic: str, request: Request) -> dict[int, Span]:
     partitions = range(partition_count(settings.kafka, topic))
     consumer = clients.consumer(settings.kafka, group="arbitrex.reader")
     try:
-        kept = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT) for p in partitions}
+        kept = {p: extent(consumer, topic, p) for p in partitions}
         found = {}
         if request.start.time is not None:
             asked = [TopicPartition(topic, p, max(0, request.start.time)) for p in partitions]

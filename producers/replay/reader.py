@@ -11,6 +11,7 @@ from typing import Any, Final, Self, cast
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from infra import kafka as clients
+from infra.kafka_log import extent
 from infra.settings import KafkaSettings
 from schemas.errors import BrokerError, SourceError
 
@@ -23,7 +24,6 @@ _LOW: Final = 5_000
 
 _WAIT_SECONDS: Final = 0.05
 _SILENCE_SECONDS: Final = 30.0
-_TIMEOUT: Final = 15.0
 
 
 class Reader:
@@ -110,14 +110,14 @@ class Reader:
                 f"{self._topic}[{partition}] no longer has its records from {self._next.get(partition)} on: retention "
                 "took them before they were read; what is written stays, for the rest there is nothing to read"
             )
-        elif not error.retriable():
+        else:
             raise BrokerError(f"reading {self._topic}: {error.str()}")
 
     def _look_for_loss(self, partition: int) -> None:
         """What is still to come is written already; where it is not, it was there once."""
         if partition not in self._open:
             return
-        end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=_TIMEOUT)[1]
+        end = extent(self._consumer, self._topic, partition)[1]
         if end < self._end[partition]:
             raise SourceError(
                 f"{self._topic}[{partition}] ends at {end}, and had records up to {self._end[partition]} when the "
