@@ -20,15 +20,15 @@ def test_pace_batches_and_a_killed_worker_change_no_byte(settings: Settings, cod
     raw = World(settings.world).topic("ticks.raw")
     stream = Stream(codec, recent_ms(), partitions=provision.partitions(settings))
     produce_all(settings, raw, stream.specs())
-    produce_all(settings, raw, stream.ticks(9_000))
+    produce_all(settings, raw, stream.ticks(4_000, step_ms=1_000))
     produce_all(settings, raw, stream.watermark(stream.time))
     speed = (stream.time - stream.start_ms) / 6_000
     first = follow(settings, codec, settings.world, Way("as it was", None))
     world = settings.model_copy(update={"world": f"{settings.world}-r"})
-    second = follow(world, codec, settings.world, Way("replayed", str(speed), batch=150, kills=1))
+    second = follow(world, codec, settings.world, Way("replayed", str(speed), batch=100, kills=1))
     assert first.records == second.records
     assert second.transactions > 2 * first.transactions
     assert len(first.bars) > 20
     assert first.bars == second.bars
     assert first.ticks == second.ticks
-    assert first.clean > 8_000
+    assert first.clean > 3_500
