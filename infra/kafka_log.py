@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
 from infra.settings import KafkaSettings
 from schemas.errors import BrokerError
 
+_GROUP: Final = "arbitrex.reader"
+_POLL_SECONDS: Final = 0.05
 _SILENCE_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.01
+_PASSING: Final = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names
 
 
 def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
@@ -33,44 +38,34 @@ def beginnings(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(partition_count(kafka, topic))]
 
 
-def read_to_end(
-    kafka: KafkaSettings, starts: Sequence[TopicPartition], *, batch: int = 10_000, **overrides: Any
-) -> Iterator[list[Message]]:
-    """Batches of all committed messages from each start (an offset, or from the beginning) to the end as it is now.
+def extents(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, tuple[int, int]]:
+    """The first and the end offset of each partition. Raises BrokerError when Kafka is away or has no such topic."""
+    partitions = range(partition_count(kafka, topic, timeout=timeout))
+    with _asking(kafka) as consumer:
+        return {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)
+            for number in partitions
+        }
 
-    Raises BrokerError when Kafka refuses, or says nothing for half a minute.
+
+def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, int]:
+    """The end offset of each partition. Raises BrokerError when Kafka is away or has no such topic."""
+    return {number: end for number, (_, end) in extents(kafka, topic, timeout=timeout).items()}
+
+
+def since(kafka: KafkaSettings, topic: str, utc_ms: int, *, timeout: float = 10.0) -> list[TopicPartition]:
+    """In each partition the first record of that time (milliseconds) or later; its end where there is none.
+
+    Raises BrokerError when Kafka is away or has no such topic.
     """
-    if not starts:
-        return
-    consumer = clients.consumer(
-        kafka,
-        group="arbitrex.reader",
-        **{"enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10} | overrides,
-    )
-    try:
-        consumer.assign(
-            [TopicPartition(s.topic, s.partition, s.offset if s.offset >= 0 else OFFSET_BEGINNING) for s in starts]
-        )
-        open_ends = {(start.topic, start.partition) for start in starts}
-        heard = time.monotonic()
-        while open_ends:
-            messages = []
-            for message in consumer.consume(batch, 0.05):
-                heard = time.monotonic()
-                error = message.error()
-                if error is None:
-                    messages.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
-                    open_ends.discard((message.topic(), message.partition()))
-                else:
-                    raise BrokerError(f"reading {message.topic()}: {error.str()}")
-            if messages:
-                yield messages
-            elif time.monotonic() - heard > _SILENCE_SECONDS:
-                waiting = ", ".join(sorted({topic for topic, _ in open_ends}))
-                raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
-    finally:
-        consumer.close()
+    found = extents(kafka, topic, timeout=timeout)
+    wanted = [TopicPartition(topic, number, max(utc_ms, 0)) for number in found]
+    with _asking(kafka) as consumer:
+        places = consumer.offsets_for_times(wanted, timeout=timeout)
+    return [
+        TopicPartition(topic, each.partition, each.offset if each.offset >= 0 else found[each.partition][1])
+        for each in places
+    ]
 
 
 def offset_at(kafka: KafkaSettings, place: TopicPartition, time_ms: int) -> TopicPartition | None:
@@ -78,15 +73,10 @@ def offset_at(kafka: KafkaSettings, place: TopicPartition, time_ms: int) -> Topi
 
     Raises BrokerError when Kafka is away.
     """
-    consumer = clients.consumer(kafka, group="arbitrex.reader")
-    try:
+    with _asking(kafka) as consumer:
         (found,) = consumer.offsets_for_times(
             [TopicPartition(place.topic, place.partition, max(time_ms, 0))], timeout=_ANSWER_SECONDS
         )
-    except KafkaException as error:
-        raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
     return found if found.offset >= 0 else None
 
 
@@ -111,15 +101,85 @@ def wait_for_transactions(kafka: KafkaSettings, place: TopicPartition) -> None:
         everything.close()
 
 
-def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, int]:
-    """The end offset of each partition. Raises BrokerError when Kafka is away or has no such topic."""
-    partitions = range(partition_count(kafka, topic, timeout=timeout))
-    consumer = clients.consumer(kafka, group="arbitrex.reader")
+def read_to_end(
+    kafka: KafkaSettings,
+    starts: Sequence[TopicPartition],
+    stopping: Event | None = None,
+    *,
+    batch: int = 10_000,
+    **overrides: Any,
+) -> Iterator[list[Message]]:
+    """Batches of all committed messages from each start (an offset, or from the beginning) to the end as it is now.
+
+    Ends early once ``stopping`` is set. Raises BrokerError when Kafka refuses, or says nothing for half a minute.
+    """
+    if not starts:
+        return
+    consumer = _reader(kafka, starts, {"enable.partition.eof": True} | overrides)
     try:
-        return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)[1]
-            for number in partitions
-        }
+        open_ends = {(start.topic, start.partition) for start in starts}
+        heard = time.monotonic()
+        while open_ends and not (stopping and stopping.is_set()):
+            messages = []
+            for message in consumer.consume(batch, _POLL_SECONDS):
+                heard = time.monotonic()
+                error = message.error()
+                if error is None:
+                    messages.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+                    open_ends.discard((message.topic(), message.partition()))
+                else:
+                    raise BrokerError(f"reading {message.topic()}: {error.str()}")
+            if messages:
+                yield messages
+            elif time.monotonic() - heard > _SILENCE_SECONDS:
+                waiting = ", ".join(sorted({topic for topic, _ in open_ends}))
+                raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
+    finally:
+        consumer.close()
+
+
+def follow(
+    kafka: KafkaSettings, starts: Sequence[TopicPartition], stopping: Event, *, batch: int = 1_000
+) -> Iterator[list[Message]]:
+    """Batches of committed messages from each start on, as they come, until ``stopping`` is set.
+
+    A Kafka that is away is waited for. Raises BrokerError when it refuses.
+    """
+    consumer = _reader(kafka, starts, {"fetch.wait.max.ms": 100})
+    try:
+        while not stopping.is_set():
+            messages = []
+            for message in consumer.consume(batch, _POLL_SECONDS):
+                error = message.error()
+                if error is None:
+                    messages.append(message)
+                elif not error.retriable() and error.code() not in _PASSING:
+                    raise BrokerError(f"reading {message.topic()}: {error.str()}")
+            if messages:
+                yield messages
+            elif kafka.embedded:
+                consumer.pause(consumer.assignment())
+                stopping.wait(clients.EMBEDDED_IDLE_SECONDS)
+                consumer.resume(consumer.assignment())
+    finally:
+        consumer.close()
+
+
+def _reader(kafka: KafkaSettings, starts: Sequence[TopicPartition], overrides: dict[str, Any]) -> Consumer:
+    usual = {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 10}
+    consumer = clients.consumer(kafka, group=_GROUP, **usual | overrides)
+    consumer.assign(
+        [TopicPartition(s.topic, s.partition, s.offset if s.offset >= 0 else OFFSET_BEGINNING) for s in starts]
+    )
+    return consumer
+
+
+@contextmanager
+def _asking(kafka: KafkaSettings) -> Iterator[Consumer]:
+    consumer = clients.consumer(kafka, group=_GROUP)
+    try:
+        yield consumer
     except KafkaException as error:
         raise BrokerError(f"Kafka at {kafka.bootstrap_servers} does not answer: {error.args[0].str()}") from error
     finally:

@@ -17,7 +17,10 @@ MAY_IMPORT = {
 TOP_LEVEL = {*MAY_IMPORT, "tests", "docs", "benchmarks"}
 TOP_LEVEL_FILES = {"docker-compose.kafka.yml", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
 LONGEST_MODULE = 400
-PURE = ("infra/market", "processors/core", "producers/cursor.py", "gateway/protocol.py")
+PROOF = tuple(
+    f"infra/proof/{name}.py" for name in ("terms", "derivation", "series", "matching", "partition", "comparing")
+)
+PURE = ("infra/market", *PROOF, "processors/core", "producers/cursor.py", "gateway/protocol.py")
 IMPURE = {"confluent_kafka", "aiokafka", "faust", "asyncio", "time", "socket", "os", "pathlib", "threading", "aiohttp"}
 MODULES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 

@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 
 from infra.cli import components, imports, stack, topics, worlds
+from infra.cli.explain import explain
+from infra.cli.tail import tail
+from infra.cli.verify import verify
 from schemas.errors import ArbitrexError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -23,6 +26,8 @@ components.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(worlds.app, name="world")
 app.add_typer(imports.app, name="import")
+for command in (tail, verify, explain):
+    app.command(rich_help_panel="Look and prove")(command)
 
 
 @app.command()
