@@ -16,9 +16,11 @@ from schemas.errors import BrokerError
 
 _GROUP: Final = "arbitrex.reader"
 _POLL_SECONDS: Final = 0.05
+_FILL_SECONDS: Final = 0.005
 _SILENCE_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.01
+_MOVING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _PASSING: Final = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names
 
 
@@ -34,18 +36,18 @@ def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) 
 
 
 def beginnings(kafka: KafkaSettings, topic: str) -> list[TopicPartition]:
-    """The start of each partition, for `read_to_end`. Raises BrokerError when Kafka is away or has no such topic."""
-    return [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(partition_count(kafka, topic))]
+    """The start of each partition as an offset, for `read_to_end`.
+
+    Raises BrokerError when Kafka is away or has no such topic.
+    """
+    return [TopicPartition(topic, partition, low) for partition, (low, _) in extents(kafka, topic).items()]
 
 
 def extents(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, tuple[int, int]]:
     """The first and the end offset of each partition. Raises BrokerError when Kafka is away or has no such topic."""
     partitions = range(partition_count(kafka, topic, timeout=timeout))
     with _asking(kafka) as consumer:
-        return {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)
-            for number in partitions
-        }
+        return {number: _extent(consumer, TopicPartition(topic, number), timeout) for number in partitions}
 
 
 def ends(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[int, int]:
@@ -121,7 +123,7 @@ def read_to_end(
         heard = time.monotonic()
         while open_ends and not (stopping and stopping.is_set()):
             messages = []
-            for message in consumer.consume(batch, _POLL_SECONDS):
+            for message in _polled(consumer, batch):
                 heard = time.monotonic()
                 error = message.error()
                 if error is None:
@@ -166,6 +168,12 @@ def follow(
         consumer.close()
 
 
+def _polled(consumer: Consumer, batch: int) -> list[Message]:
+    """What comes next; `Consumer.consume` alone waits its whole time out when fewer than a batch come."""
+    first = consumer.consume(1, _POLL_SECONDS)
+    return [*first, *consumer.consume(batch - 1, _FILL_SECONDS)] if first and batch > 1 else first
+
+
 def _reader(kafka: KafkaSettings, starts: Sequence[TopicPartition], overrides: dict[str, Any]) -> Consumer:
     usual = {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 10}
     consumer = clients.consumer(kafka, group=_GROUP, **usual | overrides)
@@ -173,6 +181,20 @@ def _reader(kafka: KafkaSettings, starts: Sequence[TopicPartition], overrides: d
         [TopicPartition(s.topic, s.partition, s.offset if s.offset >= 0 else OFFSET_BEGINNING) for s in starts]
     )
     return consumer
+
+
+def _extent(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int, int]:
+    """A partition's first and end offset; one that is just moving, or new, is asked again."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return low, high
 
 
 @contextmanager

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _HEAD: Final = 10
 _TAIL: Final = 5
-_REGISTRY_SECONDS: Final = 15.0
 _MADE: Final = {
     "ts_close": "the end of the interval on the server's clock",
     "open": "{price} of the first tick",
@@ -65,15 +64,16 @@ def explain(
 
     from infra.proof.explaining import explain as look
     from infra.proof.reading import Reader, StoppedError
-    from infra.registry.client import connect
+    from infra.registry.client import registry
     from infra.settings import load
     from infra.supervisor.runfile import attached
+    from schemas.codec import Codec
 
     settings = attached(load(**({"world": world} if world else {})))
     when = moment(at, time.time_ns() // 1_000_000)
     progress = Console(stderr=True, highlight=False)
     with stopping() as stop:
-        codec = connect(settings, stop, wait_seconds=_REGISTRY_SECONDS)
+        codec = Codec(registry(settings.registry))
         try:
             with progress.status("reading") as status:
                 read = [0]

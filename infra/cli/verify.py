@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _DIFFERENT: Final = 1
 _EXAMPLES: Final = 10
-_REGISTRY_SECONDS: Final = 15.0
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -54,11 +53,12 @@ def verify(
     from infra.proof.reading import Reader, StoppedError
     from infra.proof.verification import records_to_read
     from infra.proof.verification import verify as prove
-    from infra.registry.client import connect
+    from infra.registry.client import registry
     from infra.settings import load
     from infra.supervisor.runfile import attached
     from infra.topics import BARS, RATES
     from infra.worlds import World
+    from schemas.codec import Codec
 
     scope = _scope(date_, from_, to, symbols)
     settings = attached(load(**({"world": world} if world else {})))
@@ -69,7 +69,7 @@ def verify(
         )
     console = Console(stderr=True, highlight=False)
     with stopping() as stop:
-        codec = connect(settings, stop, wait_seconds=_REGISTRY_SECONDS)
+        codec = Codec(registry(settings.registry))
         total = records_to_read(Reader(settings, codec, stop), scope)
         try:
             with _progress(console) as progress:

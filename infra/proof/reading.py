@@ -11,7 +11,7 @@ import polars as pl
 from confluent_kafka import Message, TopicPartition
 
 from infra import topics
-from infra.kafka_log import beginnings, extents, read_to_end, since
+from infra.kafka_log import extents, read_to_end, since
 from infra.proof.comparing import KEY_TEXT
 from infra.proof.matching import TICK
 from infra.proof.partition import Part, Placed
@@ -45,19 +45,22 @@ class Reader:
         self._world = World(settings.world)
         self._stopping = stopping
         self._advance = advance
+        self._extents: dict[Topic, dict[int, tuple[int, int]]] = {}
         self.foreign: list[str] = []
         """What was met that is not ours, or stands where it does not belong."""
 
     def extents(self, topic: Topic) -> dict[int, tuple[int, int]]:
-        """First and end offset of each partition."""
-        return extents(self._settings.kafka, self._world.topic(topic.name))
+        """First and end offset of each partition, as they were when first asked for."""
+        if topic not in self._extents:
+            self._extents[topic] = extents(self._settings.kafka, self._world.topic(topic.name))
+        return self._extents[topic]
 
     def messages(
         self, topic: Topic, partition: int, from_ms: int = 0, offset: int | None = None
     ) -> Iterator[list[Message]]:
         """Committed messages from the first of time ``from_ms`` on, or from ``offset``, to the end."""
         name = self._world.topic(topic.name)
-        start = TopicPartition(name, partition, 0 if offset is None else offset)
+        start = TopicPartition(name, partition, self.extents(topic)[partition][0] if offset is None else offset)
         if from_ms > 0 and offset is None:
             start = since(self._settings.kafka, name, from_ms)[partition]
         overrides = {"queued.max.messages.kbytes": _QUEUE_KILOBYTES}
@@ -83,8 +86,8 @@ class Reader:
 
     def records(self, topic: Topic, partition: int | None = None) -> Iterator[tuple[Message, Record | None]]:
         """The records of a small topic or one partition of it: None for a tombstone, nothing for what is not ours."""
-        starts = beginnings(self._settings.kafka, self._world.topic(topic.name))
-        wanted = [start for start in starts if partition in {None, start.partition}]
+        name, lows = self._world.topic(topic.name), {number: low for number, (low, _) in self.extents(topic).items()}
+        wanted = [TopicPartition(name, number, low) for number, low in lows.items() if partition in {None, number}]
         for batch in read_to_end(self._settings.kafka, wanted):
             for message in batch:
                 value = message.value()
