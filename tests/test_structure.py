@@ -17,8 +17,12 @@ MAY_IMPORT = {
 TOP_LEVEL = {*MAY_IMPORT, "tests", "docs", "benchmarks"}
 TOP_LEVEL_FILES = {"docker-compose.kafka.yml", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
 LONGEST_MODULE = 400
+PROOF = tuple(
+    f"infra/proof/{name}.py" for name in ("terms", "derivation", "series", "matching", "partition", "comparing")
+)
 PURE = (
     "infra/market",
+    *PROOF,
     "processors/core",
     "producers/cursor.py",
     "producers/replay/selection.py",

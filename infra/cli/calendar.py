@@ -41,11 +41,6 @@ class Found:
         return self.calendar.name or presets.get(self.calendar.to_json(), "its own hours")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("calendar")(calendar)
-
-
 def calendar(
     symbol: Annotated[str, typer.Argument(help="A symbol, such as EURUSD.", show_default=False)],
     *,

@@ -8,7 +8,12 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, calendar, components, imports, replay, stack, topics, worlds
+from infra.cli import bars, components, imports, stack, topics, worlds
+from infra.cli.calendar import calendar
+from infra.cli.explain import explain
+from infra.cli.replay import replay
+from infra.cli.tail import tail
+from infra.cli.verify import verify
 from schemas.errors import ArbitrexError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -18,14 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+WORLDS, PROOF = "Worlds and their history", "Look and prove"
 stack.register(app)
 components.register(app)
-calendar.register(app)
-app.add_typer(bars.app, name="bars")
-app.add_typer(topics.app, name="topics")
-app.add_typer(worlds.app, name="world")
-app.add_typer(imports.app, name="import")
-replay.register(app)
+for group, name in ((worlds.app, "world"), (topics.app, "topics"), (imports.app, "import")):
+    app.add_typer(group, name=name, rich_help_panel=WORLDS)
+app.command(rich_help_panel=WORLDS)(replay)
+for command in (calendar, tail, verify, explain):
+    app.command(rich_help_panel=PROOF)(command)
+app.add_typer(bars.app, name="bars", rich_help_panel=PROOF)
 
 
 @app.command()

@@ -28,11 +28,6 @@ _REGISTRY_SECONDS: Final = 15.0
 _OFFSET: Final = re.compile(r"(\d*)@(\d+)")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("replay")(replay)
-
-
 def replay(
     *,
     into: Annotated[str, typer.Option(help="The world to write; a new one, or the one to go on with.")],

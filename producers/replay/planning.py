@@ -159,7 +159,7 @@ def _spans(settings: Settings, topic: str, request: Request) -> dict[int, Span]:
     partitions = range(partition_count(settings.kafka, topic))
     consumer = clients.consumer(settings.kafka, group="arbitrex.reader")
     try:
-        kept = {p: extent(consumer, topic, p) for p in partitions}
+        kept = {p: extent(consumer, TopicPartition(topic, p)) for p in partitions}
         found = {}
         if request.start.time is not None:
             asked = [TopicPartition(topic, p, max(0, request.start.time)) for p in partitions]

@@ -117,7 +117,7 @@ class Reader:
         """What is still to come is written already; where it is not, it was there once."""
         if partition not in self._open:
             return
-        end = extent(self._consumer, self._topic, partition)[1]
+        end = extent(self._consumer, TopicPartition(self._topic, partition))[1]
         if end < self._end[partition]:
             raise SourceError(
                 f"{self._topic}[{partition}] ends at {end}, and had records up to {self._end[partition]} when the "

@@ -1,11 +1,15 @@
-"""Consumers of strangers: stock clients, Confluent's deserializer, another language; none of our code reads."""
+"""Consumers of strangers: the examples of docs/attach in four languages; none of our code reads."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,18 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from infra.settings import Settings
+from infra import kafka as clients
+from infra.iso import iso
+from infra.kafka_log import partition_count
+from infra.settings import KafkaSettings, Settings
 from infra.topics import BARS, TICKS_CLEAN
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.records import Bar, BarStatus, Tick
-from tests.support import Out, produce_all
+from tests.conftest import BROKERS
+from tests.support import ROOT, Out, produce_all
 
-HERE = Path(__file__).parent
+EXAMPLES = ROOT / "docs" / "attach"
 START = 1_790_000_000_123
 TICKS = [
     Tick(
@@ -47,7 +55,7 @@ BAR = Bar(
     ts_close=START // 60_000 * 60_000 + 60_000,
     open=1.1,
     high=1.4,
-    low=1.0,
+    low=1.05,
     close=1.2,
     ask_open=1.11,
     ask_high=1.41,
@@ -67,11 +75,28 @@ BAR = Bar(
 )
 
 
+@pytest.fixture(scope="session", params=BROKERS[-1:])
+def kafka(request: pytest.FixtureRequest, start_broker: Callable[[str], KafkaSettings]) -> KafkaSettings:
+    """One kind of broker, a real one if it is at hand: what is tested are the examples."""
+    try:
+        return start_broker(request.param)
+    except pytest.skip.Exception:
+        return start_broker("embedded")
+
+
 @pytest.fixture
 def records(settings: Settings, world: World, codec: Codec) -> dict[str, str]:
-    """Full names of the topics, with ticks and a bar in them."""
+    """Full names of the topics, with ticks, a bar and a tick of an aborted transaction in them."""
     clean, bars = world.topic(TICKS_CLEAN.name), world.topic(BARS.name)
     now = int(dt.datetime.now(dt.UTC).timestamp() * 1_000)  # record times of the past would be deleted
+    aborted = clients.producer(settings.kafka, transactional_id=f"{settings.world}.aborted")
+    aborted.init_transactions(20)
+    aborted.begin_transaction()
+    ghost = replace(TICKS[0], symbol="GHOST")
+    for partition in range(partition_count(settings.kafka, clean)):
+        aborted.produce(clean, codec.encode(ghost), ghost.symbol, partition, timestamp=now)
+    aborted.flush(20)
+    aborted.abort_transaction(20)
     produce_all(settings, clean, [Out(tick.symbol, codec.encode(tick), now) for tick in TICKS])
     produce_all(settings, bars, [Out(BAR.key, codec.encode(BAR), now)])
     return {"ticks": clean, "bars": bars}
@@ -116,43 +141,86 @@ def test_confluents_python_client(settings: Settings, records: dict[str, str]) -
     assert bar["ts_close"] - bar["ts_open"] == dt.timedelta(minutes=1)
 
 
-@pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Node consumer, its packages installed from the lock file."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed")
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "read.js"):
-        shutil.copy(HERE / name, folder)
-    command = [str(shutil.which("npm")), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
+def copied(language: str, factory: pytest.TempPathFactory, *tools: str) -> Path:
+    """The example's folder, copied so that nothing is built in the checkout. Skips where a tool is missing."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed")
+    return Path(shutil.copytree(EXAMPLES / language, factory.mktemp("attach") / language))
+
+
+def fetched(folder: Path, *command: str) -> None:
+    """Resolve what the example needs by its own client. Skips where that cannot be had."""
+    done = _run(folder, command)
     if done.returncode:
-        pytest.skip(f"npm cannot install the packages: {done.stderr.strip().splitlines()[-1]}")
-    return folder
+        said = [line for line in (done.stdout + done.stderr).splitlines() if any(map(str.isalpha, line))]
+        pytest.skip(f"{command[0]} cannot get what the example needs: {said[-1] if said else done.returncode}")
 
 
-def test_a_node_client(settings: Settings, records: dict[str, str], node: Path) -> None:
-    def read(topic: str, count: int) -> list[Any]:
-        place = [settings.kafka.bootstrap_servers, settings.registry.url, topic, str(count)]
-        done = subprocess.run(
-            ["node", "read.js", *place], cwd=node, capture_output=True, text=True, timeout=90, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
+def built(folder: Path, *command: str) -> None:
+    done = _run(folder, command)
+    assert done.returncode == 0, done.stdout + done.stderr
 
-    ticks = read(records["ticks"], len(TICKS))
-    assert len(ticks) == len(TICKS)
+
+def _run(folder: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    program = [str(shutil.which(command[0])), *command[1:]]
+    return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    return copied("python", tmp_path_factory), [sys.executable, "attach.py"]
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = copied("java", tmp_path_factory, "java", "javac", "mvn")
+    fetched(folder, "mvn", "-q", "-B", "dependency:copy-dependencies")
+    built(folder, "mvn", "-q", "-B", "compile")
+    return folder, ["java", "-cp", os.pathsep.join(["target/classes", "target/dependency/*"]), "Attach"]
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = copied("node", tmp_path_factory, "node", "npm")
+    fetched(folder, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    return folder, ["node", "attach.js"]
+
+
+@pytest.fixture(scope="session")
+def go(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = copied("go", tmp_path_factory, "go")
+    fetched(folder, "go", "mod", "download")
+    built(folder, "go", "build", "-o", "attach.exe", ".")
+    return folder, [str(folder / "attach.exe")]
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize("language", ["python", "java", "node", "go"])
+def test_the_example_reads_committed_ticks_and_bars(
+    settings: Settings, language: str, request: pytest.FixtureRequest
+) -> None:
+    folder, command = request.getfixturevalue(language)
+    place = [settings.kafka.bootstrap_servers, settings.registry.url, settings.world, str(len(TICKS) + 1)]
+    done = subprocess.run([*command, *place], cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     for symbol in ("EURUSD", "XAUUSD"):
-        got = [message["value"] for message in ticks if message["key"] == symbol]
-        assert [(tick["bid"], tick["ask"], tick["ts_event"], tick["ts_recv"]) for tick in got] == [
-            (tick.bid, tick.ask, tick.ts_event, tick.ts_recv) for tick in TICKS if tick.symbol == symbol
+        sent = [
+            f"{settings.world}.ticks.clean {symbol} {iso(tick.ts_event)} {tick.bid} {tick.ask}"
+            for tick in TICKS
+            if tick.symbol == symbol
         ]
-    (bar,) = read(records["bars"], 1)
-    assert bar["key"] == BAR.key
-    assert (bar["value"]["status"], bar["value"]["close"], bar["value"]["tick_count"]) == ("partial", 1.2, 21)
+        assert [line for line in lines if f"clean {symbol} " in line] == sent
+    bar = f"{settings.world}.bars EURUSD M1 {iso(BAR.ts_open)} {BAR.open} {BAR.high} {BAR.low} {BAR.close} partial 0"
+    assert [line for line in lines if ".bars " in line] == [bar]
+    assert len(lines) == len(TICKS) + 1, "nothing of an aborted transaction"
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    lock = json.loads((HERE / "package-lock.json").read_text("utf-8"))
+def test_the_lock_files_name_no_registry() -> None:
+    lock = json.loads((EXAMPLES / "node" / "package-lock.json").read_text("utf-8"))
     assert lock["packages"]["node_modules/kafkajs"]["integrity"].startswith("sha512-")
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+    locked = (EXAMPLES / "go" / "go.sum").read_text("utf-8") + (EXAMPLES / "java" / "pom.xml").read_text("utf-8")
+    assert "https:" not in locked
+    assert "<repository>" not in locked
