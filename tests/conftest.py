@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from infra import kafka as clients
@@ -32,6 +33,9 @@ from schemas.codec import Codec
 from schemas.errors import ComponentError
 from schemas.registry import Registry
 from tests.support import Child
+
+hypothesis.settings.register_profile("arbitrex", deadline=None)  # how fast something is, benchmarks tell
+hypothesis.settings.load_profile("arbitrex")
 
 BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", "embedded,real").split(",")
 PARTITIONS = 4

@@ -100,7 +100,7 @@ def check(taken: Taken, reference: Reference) -> None:
     assert taken.live == reference.live()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 900),

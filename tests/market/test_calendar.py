@@ -51,7 +51,6 @@ def test_metals_break_for_an_hour_a_day() -> None:
     assert not metals.is_open(local(2025, 9, 14, 17, 59))
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.integers(0, 4_000_000_000_000))
 def test_fx_hours_are_what_zoneinfo_says(at: int) -> None:
     now = (EPOCH + timedelta(milliseconds=at)).astimezone(NEW_YORK)
@@ -59,7 +58,6 @@ def test_fx_hours_are_what_zoneinfo_says(at: int) -> None:
     assert parse_calendar("fx").is_open(at) is (17 * 60 <= minute < (5 * 24 + 17) * 60)
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.lists(st.integers(0, 4_000_000_000_000), max_size=20))
 def test_one_and_many_agree(times: list[int]) -> None:
     calendar = Calendar.from_json(
@@ -128,7 +126,7 @@ def test_londons_hours_keep_londons_clock(monday: str, opens: float, closes: flo
 AROUND_CHANGES = [ms(datetime(2025, *day, tzinfo=UTC)) for day in ((3, 9), (3, 30), (4, 6), (10, 5), (10, 26), (11, 2))]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from(("America/New_York", "Europe/London", "Australia/Lord_Howe", "UTC")),
     st.lists(st.tuples(st.integers(0, 7 * 1_440 - 1), st.integers(1, 3_000)), min_size=1, max_size=4),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.market.calendar import Calendar, parse_calendar
@@ -57,7 +57,6 @@ def test_bars_within_a_range_are_all_there_are(case: tuple[str, int, int, Server
 spans = st.lists(st.tuples(st.integers(-2 * DAY, 9 * DAY), st.integers(1, 2 * DAY)), max_size=5)
 
 
-@settings(deadline=None)
 @given(ranges(), st.sampled_from(CALENDARS), spans, st.integers(-DAY, 5 * DAY) | st.none(), st.randoms())
 def test_what_is_missing_and_what_is_present_are_the_whole_range(
     case: tuple[str, int, int, ServerZone],

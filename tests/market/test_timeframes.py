@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.market.timeframes import TIMEFRAMES, base_of, bounds, is_timeframe, longest_ms
@@ -38,7 +38,6 @@ def test_all_of_metatraders() -> None:
     assert not is_timeframe("M7")
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sampled_from(TIMEFRAMES), st.sampled_from(ODD_ZONES))
 def test_bars_cover_all_time_without_overlap(data: st.DataObject, timeframe: str, zone: str) -> None:
     ms = data.draw(near(zone))
@@ -50,7 +49,6 @@ def test_bars_cover_all_time_without_overlap(data: st.DataObject, timeframe: str
     assert one(timeframe, opens - 1, zone)[1] == opens
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sets(st.sampled_from(TIMEFRAMES), min_size=1), st.sampled_from(ODD_ZONES))
 def test_every_bar_is_made_of_whole_bars_of_the_base(data: st.DataObject, names: set[str], zone: str) -> None:
     ms = data.draw(near(zone))
@@ -59,7 +57,6 @@ def test_every_bar_is_made_of_whole_bars_of_the_base(data: st.DataObject, names:
         assert one(name, opens, zone) == one(name, closes - 1, zone) == one(name, ms, zone)
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sampled_from(["H2", "H4", "H12", "D1", "W1", "MN1"]))
 def test_long_bars_are_what_the_clock_shows(data: st.DataObject, timeframe: str) -> None:
     ms, zone = data.draw(near("Europe/Athens")), ZoneInfo("Europe/Athens")

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.market.zones import ServerZone
@@ -33,7 +33,6 @@ def array(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.array(values, np.int64)
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sampled_from(NAMES))
 def test_server_time_is_zoneinfos(data: st.DataObject, name: str) -> None:
     times = data.draw(st.lists(around_changes(name), min_size=1, max_size=20))
@@ -41,7 +40,6 @@ def test_server_time_is_zoneinfos(data: st.DataObject, name: str) -> None:
     assert shown.tolist() == [reading(ms, ZoneInfo(name)) for ms in times]
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sampled_from(NAMES))
 def test_a_reading_is_its_first_moment_or_its_last_or_the_change_that_skips_it(data: st.DataObject, name: str) -> None:
     zone, info = ServerZone.parse(name), ZoneInfo(name)
@@ -56,7 +54,6 @@ def test_a_reading_is_its_first_moment_or_its_last_or_the_change_that_skips_it(d
         assert reading(first - 1, info) < shown < reading(first, info)
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(st.data(), st.sampled_from(NAMES))
 def test_a_later_reading_is_never_an_earlier_moment(data: st.DataObject, name: str) -> None:
     times = np.sort(np.array(data.draw(st.lists(around_changes(name), min_size=2, max_size=30))))
@@ -64,7 +61,6 @@ def test_a_later_reading_is_never_an_earlier_moment(data: st.DataObject, name: s
         assert (np.diff(ServerZone.parse(name).to_utc(times, later=later)) >= 0).all()
 
 
-@settings(deadline=None)  # the first use of a zone reads its table
 @given(moments)
 def test_new_york_plus_seven_is_new_yorks_clock_seven_hours_on(ms: int) -> None:
     shown = int(ServerZone.parse("New_York+7").to_server(array(ms))[0])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.cursor import Cursor, Page, first_page, from_record, next_page, take, to_record
@@ -33,7 +33,6 @@ def same(one: Ticks, other: Ticks) -> bool:
 MOMENTS = st.lists(st.tuples(st.integers(0, 2_500), PRICES, PRICES), max_size=80)
 
 
-@settings(deadline=None)
 @given(MOMENTS, st.integers(1, 7), st.lists(st.integers(0, 80), max_size=8), st.data())
 def test_any_paging_of_a_growing_history_gives_each_tick_once_and_in_order(
     moments: list[tuple[int, float, float]], count: int, grown: list[int], data: st.DataObject

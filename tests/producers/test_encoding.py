@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.encoding import TickColumns, encode_ticks, ordinals
@@ -26,7 +26,6 @@ FLOAT = st.floats(allow_nan=False)
 ROW = st.tuples(LONG, INT, FLOAT, FLOAT, FLOAT, FLOAT, INT, LONG, LONG)
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, max_size=30), st.text(min_size=1, max_size=70), st.text(min_size=1, max_size=5))
 def test_a_batch_is_what_the_codec_makes_of_each_tick(rows: list[tuple[float, ...]], symbol: str, feed: str) -> None:
     names = TickColumns.__slots__
@@ -43,7 +42,6 @@ def test_a_batch_is_what_the_codec_makes_of_each_tick(rows: list[tuple[float, ..
     assert encode_ticks(TickColumns(**columns), header=header, symbol=symbol, feed=feed) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=30).map(sorted), st.integers(0, 3))
 def test_ordinals_count_within_a_millisecond(times: list[int], first: int) -> None:
     expected, counts = [], {times[0]: first} if times else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.market.zones import ServerZone
@@ -55,7 +55,6 @@ def test_lines_that_are_no_ticks_are_named_and_the_rest_is_read(tmp_path: Path) 
     assert str(day.malformed[0]) == f"{file.path}:2: not a number: 'x,1,2'"
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(0, 86_399_999), st.floats(0.0001, 1e6), st.floats(0.0001, 1e6)).map(
@@ -111,7 +110,6 @@ def test_files_are_found_by_symbol_and_day_and_minutes_are_ignored(tmp_path: Pat
         lean.discover([tmp_path], "GOLD")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6), st.lists(st.integers(1, 10**9), min_size=1))
 def test_digits_are_those_the_prices_were_written_with(places: int, numbers: list[int]) -> None:
     numbers = [*numbers, numbers[0] * 10 + 1]

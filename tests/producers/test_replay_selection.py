@@ -109,7 +109,7 @@ def test_symbols_by_name_and_pattern_and_every_watermark() -> None:
     assert [each.key for each in chosen] == [b"EURUSD", b"USDJPY", b"@sim/a"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 400), max_size=4), st.integers(0, 1))
 def test_wherever_it_stops_it_goes_on_the_same(seed: int, stops: list[int], filtered: int) -> None:
     log = [copy(item) for item in Maker(seed, 0.2).make(400)]

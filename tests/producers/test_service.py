@@ -100,8 +100,12 @@ def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
     settings: Settings, world: World, codec: Codec
 ) -> None:
     settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=2_000)
+
+    def watermarks() -> int:
+        return sum(control.kind == ControlKind.WATERMARK for _, control in published(settings, world, codec)[1])
+
     with Child(settings, "producer"):
-        eventually(lambda: count(settings) > 10_000)
+        eventually(lambda: count(settings) > 10_000 and watermarks() > 20, every=0.5)
     highest: dict[tuple[int, str], int] = {}
     reached: dict[int, int] = {}
     marks: dict[int, set[int]] = defaultdict(set)

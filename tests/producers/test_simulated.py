@@ -47,7 +47,7 @@ def window(market: Market, symbol: str, start: int, end: int) -> Ticks:
 @given(
     st.sampled_from(sorted(INSTRUMENTS)), st.lists(st.integers(0, 3 * BLOCK_MS), min_size=2, max_size=5), st.integers()
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_window_can_be_asked_again_and_joins_its_neighbours(symbol: str, cuts: list[int], seed: int) -> None:
     cuts = [TUESDAY + cut for cut in sorted(cuts)]
     whole = window(Market(seed), symbol, cuts[0], cuts[-1])

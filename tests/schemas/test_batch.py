@@ -91,7 +91,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("name", FLAT)
 def test_both_paths_give_what_was_encoded(name: str) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(record(name), max_size=20))
     def every_list(found: list[Any]) -> None:
         decoded = check([CODEC.encode(one) for one in found], name)
@@ -102,7 +102,7 @@ def test_both_paths_give_what_was_encoded(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_record_can_be_columns(name: str) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.lists(record(name), max_size=4))
     def every_list(found: list[Any]) -> None:
         decoded = decode_batch([CODEC.encode(one) for one in found], CODEC, name)
@@ -142,7 +142,7 @@ def with_wide_ordinal(ordinal: int) -> bytes:
     return HEADER.pack(0, 1) + out.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(st.builds(tick, st.integers(0, 10**6)).map(CODEC.encode), damaged()), max_size=40),
     st.sampled_from([1, 5]),
