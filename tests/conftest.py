@@ -1,6 +1,7 @@
 """Brokers, worlds and registries for tests.
 
-`pytest -k embedded` or `-k real` runs one kind of broker; ARBITREX_TEST_BROKERS=embedded,real chooses, too. What is
+`pytest -k embedded` or `-k real` runs one kind of broker; ARBITREX_TEST_BROKERS=embedded,container,real chooses, too.
+Containers are for machines where a Docker engine answers. What is
 marked `one_broker` is about something else than Kafka, or takes minutes: it runs against the most real one at hand.
 """
 
@@ -32,12 +33,19 @@ from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import ComponentError
 from schemas.registry import Registry
+from tests.containers import KafkaContainer, engine_answers
 from tests.support import Child
 
 hypothesis.settings.register_profile("arbitrex", deadline=None)  # how fast something is, benchmarks tell
 hypothesis.settings.load_profile("arbitrex")
 
-BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", "embedded,real").split(",")
+AT_HAND = "embedded,container,real" if engine_answers() else "embedded,real"
+BROKERS = os.environ.get("ARBITREX_TEST_BROKERS", AT_HAND).split(",")
+START: dict[str, Callable[[Path], EmbeddedBroker | KafkaContainer | KafkaCluster]] = {
+    "embedded": EmbeddedBroker,
+    "container": KafkaContainer,
+    "real": KafkaCluster,
+}
 PARTITIONS = 4
 JAVA = "-XX:TieredStopAtLevel=1"
 """Half the processor time of a Java that runs for minutes."""
@@ -90,9 +98,7 @@ def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             if kind not in running:
                 home = tmp_path_factory.mktemp(kind)
                 try:
-                    broker: EmbeddedBroker | KafkaCluster = (
-                        EmbeddedBroker(home) if kind == "embedded" else KafkaCluster(home, nodes=1)
-                    )
+                    broker = START[kind](home)
                     stack.enter_context(broker)
                     running[kind] = KafkaSettings(
                         bootstrap_servers=broker.bootstrap_servers, embedded=kind == "embedded", partitions=PARTITIONS

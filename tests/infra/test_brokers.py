@@ -22,6 +22,7 @@ from infra.settings import KafkaSettings, LakeSettings, Settings
 from infra.supervisor import continuity
 from infra.worlds import World
 from schemas.errors import ComponentError, SettingsError, UsageError
+from tests.containers import KafkaContainer
 from tests.support import ROOT, Out, eventually, produce_all
 
 HOLDER = """
@@ -178,3 +179,15 @@ class TestKafka:
         monkeypatch.delenv("KAFKA_HOME", raising=False)
         with pytest.raises(ComponentError, match=r"install Maven .* or download Kafka .* KAFKA_HOME"):
             jars.kafka_classpath()
+
+
+def test_a_kafka_in_a_container_serves(tmp_path: Path) -> None:
+    try:
+        broker = KafkaContainer(tmp_path)
+    except ComponentError as error:
+        pytest.skip(str(error))
+    with broker:
+        settings = Settings(home=tmp_path, kafka=KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
+        provision.apply(settings)
+        ticks(settings, 50)
+        assert count(settings) == 50
