@@ -13,7 +13,7 @@ from tests.processors.stream import Stream
 from tests.processors.test_service import recent_ms
 from tests.support import produce_all
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker, pytest.mark.timeout(300)]
 
 
 def test_pace_batches_and_a_killed_worker_change_no_byte(settings: Settings, codec: Codec) -> None:
