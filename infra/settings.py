@@ -98,6 +98,7 @@ class SimulatorSettings(_Section):
 
 class BarSettings(_Section):
     timeframes: Words = ("M1", "M5", "M15", "M30", "H1", "H4", "D1", "W1", "MN1")
+    """MetaTrader's names, and tick, volume and value bars such as ``T:1000``, ``V:500`` and ``N:1000000``."""
 
 
 class ProcessorSettings(_Section):

@@ -157,13 +157,7 @@ def leaf_of(name: str, known: Mapping[str, Leaf]) -> Leaf | None:
 def _market(settings: Settings) -> Iterator[str]:
     """Checks that need the market's own parsers, only where something was set: they are slow to import."""
     if "timeframes" in settings.bars.model_fields_set:
-        from infra.market.timeframes import TIMEFRAMES, is_timeframe  # noqa: PLC0415
-
-        text = ",".join(settings.bars.timeframes)
-        unknown = [name for name in settings.bars.timeframes if not is_timeframe(name)]
-        if unknown or not settings.bars.timeframes:
-            what = f"{', '.join(unknown)} is no timeframe" if unknown else "no timeframe is given"
-            yield f"ARBITREX_BARS__TIMEFRAMES={text}: {what}; choose from {' '.join(TIMEFRAMES)}"
+        yield from _timeframes(settings.bars.timeframes)
     if "zone" in settings.simulator.model_fields_set:
         from infra.market.zones import ServerZone  # noqa: PLC0415
 
@@ -186,6 +180,25 @@ def _market(settings: Settings) -> Iterator[str]:
                 f"ARBITREX_SIMULATOR__START={settings.simulator.start}: is no ISO 8601 time; "
                 "write one such as 2026-11-02T00:00:00Z"
             )
+
+
+def _timeframes(names: Sequence[str]) -> Iterator[str]:
+    from infra.market.counts import is_count, measure_of  # noqa: PLC0415
+    from infra.market.timeframes import TIMEFRAMES, is_timeframe  # noqa: PLC0415
+
+    text = ",".join(names)
+    for name in filter(is_count, names):
+        try:
+            measure_of(name)
+        except SettingsError as error:
+            yield f"ARBITREX_BARS__TIMEFRAMES={text}: {error}"
+    unknown = [name for name in names if not is_count(name) and not is_timeframe(name)]
+    if unknown or not names:
+        what = f"{', '.join(unknown)} is no timeframe" if unknown else "no timeframe is given"
+        yield (
+            f"ARBITREX_BARS__TIMEFRAMES={text}: {what}; choose from {' '.join(TIMEFRAMES)}, or tick, volume and value "
+            "bars such as T:1000, V:500 and N:1000000"
+        )
 
 
 def _is_object(text: str) -> bool:

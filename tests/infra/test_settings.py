@@ -33,6 +33,16 @@ MISTAKES = [
     ("ARBITREX_KAFKA__EMBEDDED", "perhaps", "ARBITREX_KAFKA__EMBEDDED=perhaps: is neither true nor false"),
     ("ARBITREX_LOG__LEVEL", "inf", "choose one of debug, info, warning, error; did you mean info?"),
     ("ARBITREX_BARS__TIMEFRAMES", "M1,M7", "ARBITREX_BARS__TIMEFRAMES=M1,M7: M7 is no timeframe; choose from M1 M2"),
+    (
+        "ARBITREX_BARS__TIMEFRAMES",
+        "M1,T:0",
+        "ARBITREX_BARS__TIMEFRAMES=M1,T:0: T:0: a bar of nothing; its size must be",
+    ),
+    (
+        "ARBITREX_BARS__TIMEFRAMES",
+        "V:x",
+        "ARBITREX_BARS__TIMEFRAMES=V:x: V:x is no tick, volume or value bar: write T:",
+    ),
     ("ARBITREX_KAFKA__BOOTSTRAP_SERVERS", "broker", "ARBITREX_KAFKA__BOOTSTRAP_SERVERS=broker: 'broker' is no address"),
     ("ARBITREX_REGISTRY__URL", "registry:8081", "ARBITREX_REGISTRY__URL=registry:8081: is no address; write http://"),
     ("ARBITREX_REGISTRY__URL", "ftp://me:pw@r:1", "ARBITREX_REGISTRY__URL=********: is no address; write http://"),
