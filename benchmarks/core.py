@@ -100,9 +100,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=20_000)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--rate", type=float, default=500.0, help="ticks per second of market time, all symbols")
+    parser.add_argument("--also", nargs="*", default=[], help="tick, volume and value bars, T:1000 for one")
     arguments = parser.parse_args()
     symbols = [f"SYM{n:03}" for n in range(arguments.symbols)]
-    codec, rules = Codec(Ids()), Rules(BarSettings().timeframes)
+    codec, rules = Codec(Ids()), Rules((*BarSettings().timeframes, *arguments.also))
     stream = specs(symbols) + ticks(symbols, arguments.batch * arguments.batches, arguments.rate)
     state, count, bars, decoding, stepping = State(), 0, 0, 0.0, 0.0
     for start in range(0, len(stream), arguments.batch):
@@ -113,7 +114,9 @@ def main() -> None:
         decoded, seconds = measured(lambda values=values: decode_batch(values, codec))
         decoding += seconds
         batch = Batch(decoded.frame, decoded.others, decoded.bad, keys, stamps, list(range(start, start + len(part))))
-        (outcome, state), seconds = measured(lambda batch=batch, state=state: step(released(state), batch, rules))
+        (outcome, state), seconds = measured(
+            lambda batch=batch, state=state: step(released(state, batch.frame), batch, rules)
+        )
         if start:  # the first batch holds the specs and warms caches
             stepping += seconds
             count += decoded.frame.height

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infra import metrics
 from infra.settings import Settings
-from processors.core.recall import lacking, recalled, released
+from processors.core.recall import Lack, lacking, recalled, released
 from processors.core.state import progress
 from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
@@ -46,6 +46,7 @@ class Pipeline:
     def __init__(self, settings: Settings, codec: Codec, rules: Rules) -> None:
         self._codec = codec
         self._limit = settings.processor.dead_letter_limit
+        self._rules = rules
         self._reader = Reader(settings, codec, rules)
         self._step: Final = partial(step, rules=rules)
 
@@ -65,18 +66,18 @@ class Pipeline:
             [record.offset for record in records],
         )
 
-    def lacking(self, fetch: Fetch, batch: Batch) -> Mapping[str, int]:
-        """Whose closed bars the batch needs, and later than when (UTC milliseconds); lets go of what none needs."""
+    def lacking(self, fetch: Fetch, batch: Batch) -> Mapping[str, Lack]:
+        """What the batch needs of which symbols' past; lets go of what none needs."""
         partition = fetch.partition
-        partition.state = released(partition.state)
-        return lacking(partition.state, batch.frame)
+        partition.state = released(partition.state, batch.frame)
+        return lacking(partition.state, batch.frame, self._rules)
 
-    def recall(self, partition: Partition, wanted: Mapping[str, int]) -> None:
-        """Read the closed bars of some symbols back into the partition's state; blocks.
+    def recall(self, partition: Partition, wanted: Mapping[str, Lack]) -> None:
+        """Read some symbols' past back into the partition's state; blocks.
 
         All that the partition was stepped through must be committed. Raises BrokerError.
         """
-        partition.state = recalled(partition.state, self._reader.closed_bars(partition.number, wanted))
+        partition.state = recalled(partition.state, wanted, self._reader.past(partition.number, wanted))
 
     def step(self, fetch: Fetch, batch: Batch) -> Work:
         """Step the partition's state through the fetch's records. Pure but for that state."""

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
+import polars as pl
 from confluent_kafka import Message, TopicPartition
 
 from infra import logs, metrics, topics
 from infra.kafka_log import ends, offset_at, read_to_end, wait_for_transactions
 from infra.settings import Settings
 from infra.worlds import World
+from processors.core.recall import Found, Lack
 from processors.core.series import series_of
 from processors.core.types import ClosedBar, Rules
 from processors.transaction import dead_reason
+from schemas.batch import decode_batch
 from schemas.codec import Codec
+from schemas.columns import dtypes
 from schemas.errors import ArbitrexError, ComponentError, DecodeError, UnknownSchemaError
 from schemas.records import Bar, LiveBars, Progress
 
 log: Final = logs.logger(__name__)
+
+_NO_TICKS: Final = pl.DataFrame(schema=dtypes("Tick"))
 
 
 class Stand:
@@ -55,6 +61,7 @@ class Reader:
         self._standing = world.topic(topics.PROGRESS.name)
         self._live = world.topic(topics.BARS_LIVE.name)
         self._bars = world.topic(topics.BARS.name)
+        self._clean = world.topic(topics.TICKS_CLEAN.name)
         self._dead = world.topic(topics.DEAD_LETTERS.name)
         self._tail = 2 * (settings.processor.dead_letter_limit + 1)  # every other offset may be a transaction's marker
 
@@ -82,21 +89,43 @@ class Reader:
             stand.dead.sort()
         return stands
 
-    def closed_bars(self, number: int, since: Mapping[str, int]) -> dict[str, Iterable[ClosedBar]]:
-        """The last revision of every bar that closed later than the time given with its symbol, UTC milliseconds.
+    def past(self, number: int, wanted: Mapping[str, Lack]) -> dict[str, Found]:
+        """What is wanted of the symbols of one partition whose transactions are all committed. Raises BrokerError."""
+        bars = {name: lack.closed_after for name, lack in wanted.items() if lack.closed_after is not None}
+        ticks = {name: lack.ticks_from for name, lack in wanted.items() if lack.ticks_from is not None}
+        closed = self._closed_bars(number, bars) if bars else {}
+        clean = self._clean_ticks(number, ticks) if ticks else {}
+        return {name: Found(closed.get(name), clean.get(name)) for name in wanted}
 
-        Of symbols of one partition whose transactions are all committed. Raises BrokerError.
-        """
-        place = TopicPartition(self._bars, number)
-        wait_for_transactions(self._kafka, place)
-        start = offset_at(self._kafka, place, min(since.values()))
-        found: dict[str, dict[bytes | None, ClosedBar]] = {symbol: {} for symbol in since}
-        for messages in read_to_end(self._kafka, [start] if start else []):
+    def _closed_bars(self, number: int, after: Mapping[str, int]) -> dict[str, list[ClosedBar]]:
+        """The last revision of every bar that closed later than the time given with its symbol, UTC milliseconds."""
+        found: dict[str, dict[bytes | None, ClosedBar]] = {symbol: {} for symbol in after}
+        for messages in self._committed_since(self._bars, number, min(after.values())):
             for message in messages:
                 symbol = (message.key() or b"").rsplit(b"|", 2)[0].decode(errors="replace")
-                if symbol in since and (closed := self._closed(message)) and closed.bar.ts_close > since[symbol]:
+                if symbol in after and (closed := self._closed(message)):
                     found[symbol][message.key()] = closed
-        return {symbol: bars.values() for symbol, bars in found.items()}
+        return {
+            symbol: [closed for closed in bars.values() if closed.bar.ts_close > after[symbol]]
+            for symbol, bars in found.items()
+        }
+
+    def _clean_ticks(self, number: int, since: Mapping[str, int]) -> dict[str, pl.DataFrame]:
+        """The clean ticks from the time given with their symbol on, UTC milliseconds; fewer if retention took some."""
+        keys = {symbol.encode(): symbol for symbol in since}
+        found: dict[str, list[pl.DataFrame]] = {symbol: [] for symbol in since}
+        for messages in self._committed_since(self._clean, number, min(since.values())):
+            for key, symbol in keys.items():
+                values = [message.value() for message in messages if message.key() == key]
+                ticks = decode_batch(values, self._codec, "Tick").frame
+                found[symbol].append(ticks.filter(pl.col("symbol") == symbol, pl.col("ts_event") >= since[symbol]))
+        return {symbol: pl.concat(parts) if parts else _NO_TICKS for symbol, parts in found.items()}
+
+    def _committed_since(self, topic: str, number: int, time: int) -> Iterator[list[Message]]:
+        place = TopicPartition(topic, number)
+        wait_for_transactions(self._kafka, place)
+        start = offset_at(self._kafka, place, time)
+        return read_to_end(self._kafka, [start] if start else [])
 
     def _closed(self, message: Message) -> ClosedBar | None:
         try:

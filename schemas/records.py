@@ -102,7 +102,12 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar over [ts_open, ts_close); key in its topic: ``symbol|timeframe|ts_open``."""
+    """One bar over [ts_open, ts_close); key in its topic: ``symbol|timeframe|ts_open``.
+
+    Tick, volume and value bars (``T:1000``, ``V:500``, ``N:1000000``) have a day and a number in it, which end the key:
+    ``symbol|timeframe|day.number``. Such a bar opens where the one before ended and closes after the tick that filled
+    it; the first opens and the last closes at the server's midnight.
+    """
 
     symbol: str
     feed: str
@@ -132,11 +137,16 @@ class Bar:
     last_tick_ts: int
     last_tick_ordinal: int
     rules: str
+    day: int | None = None
+    """The server's midnight from which tick, volume and value bars are counted; none: a timeframe's bar."""
+    number: int = 0
+    """Which bar of that day, from 0."""
 
     @property
     def key(self) -> str:
         """The record key of this bar in ``bars``."""
-        return f"{self.symbol}|{self.timeframe}|{self.ts_open}"
+        place = self.ts_open if self.day is None else f"{self.day}.{self.number}"
+        return f"{self.symbol}|{self.timeframe}|{place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +182,22 @@ class TimeframeStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountState:
+    """Where the tick, volume or value bars of a name stand in their day."""
+
+    timeframe: str
+    day: int
+    to: int
+    """The day's end."""
+    number: int
+    """Of the open bar, or the next one."""
+    since: int
+    """Where the bar before ended."""
+    sum: float
+    """What the open bar's ticks sum up to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBars:
     """A symbol's open bars in all timeframes, and the aggregator's state for it."""
 
@@ -195,6 +221,9 @@ class LiveBars:
     """Bars that opened before may have closed unpublished, not being known to be covered."""
     lost_from: int | None = None
     """Ticks from then on were lost to retention; the series' next tick, or its shard's watermark, says up to where."""
+    counts: tuple[CountState, ...] = ()
+    rules_from: int | None = None
+    """Since when the present rules hold, if the series had others before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The step by column: for the symbols of a big batch that show nothing unusual in it.
 
 Unusual, and left to the plain loop, is a symbol with a correction, a tick from the future, one at or before its shard's
-watermark, one of another feed, no spec, bars left from another zone, or ticks that were lost. What remains rises in
+watermark, one of another feed, no spec, bars left from another zone, ticks that were lost, or ticks kept for
+corrections. What remains rises in
 time, so a bar's ticks lie together, and whatever closes it comes after all of them: the symbol's first clean tick at or
 past its end, or the first watermark that covers it.
 """
@@ -61,7 +62,10 @@ def run(work: Work, frame: pl.DataFrame, marks: Sequence[Mark]) -> set[str]:
 def _is_usual(series: Series | None) -> bool:
     if series is None or series.terms is None or series.last[1] >= _ORDINALS or series.lost_from is not None:
         return False
-    return series.zone_from is None or all(bar.ts_open >= series.zone_from for bar in series.bars.values())
+    if series.kept is not None:
+        return False
+    begun = [bar.begin for bar in series.bars.values()] + [count.day for count in series.counts.values()]
+    return series.zone_from is None or all(start >= series.zone_from for start in begun)
 
 
 def _any_by_code(code: Ints, which: Bools, codes: int) -> Bools:

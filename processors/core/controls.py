@@ -83,6 +83,8 @@ def _spec(work: Work, position: int, control: Control, spec: SymbolSpec) -> None
     terms = terms_of(spec, work.rules.future_tolerance_ms)
     if series.terms is not None and series.terms.zone.name != terms.zone.name:
         series.zone_from = series.last[0] + 1
+    if series.terms is not None and series.terms.hash != terms.hash:
+        series.rules_from = series.last[0] + 1
     series.spec, series.terms, series.feed = spec, terms, spec.feed
     work.specs.append((position, spec))
     work.touch(spec.symbol, position)

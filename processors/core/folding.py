@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import repeat
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.market.counts import Counted, Measure
 from infra.market.timeframes import base_of, bounds
 from infra.market.zones import ServerZone
 from processors.core.filter import FLAG_BID, FLAG_LAST, FLAG_VOLUME, Columns, spreads_of
+from processors.core.pieces import Pieces
 from processors.core.series import OpenBar, Series
 from processors.core.work import Work
 
@@ -115,14 +118,37 @@ def among(code: Ints, codes: Sequence[int]) -> NDArray[np.bool_]:
 def fold(work: Work, clean: Table, series: dict[int, Series], by_shard: dict[str, Ends]) -> None:
     """Clean ticks into the bars of ``series`` (by code); close those that have ended."""
     closing = _Closing(clean, series, by_shard)
-    makers = _Makers(work, clean, series)
-    base = makers.base()
-    for timeframe in work.rules.timeframes:
-        groups, closes = makers.of(timeframe, base)
-        folding = _Folding(work, timeframe, series, closing)
-        folding.close_old(groups)
-        if len(groups.code):
-            folding.settle(groups, closes, makers)
+    makers = _Makers(clean, series)
+    if work.timed:
+        base = makers.groups(base_of(work.timed))
+        for timeframe in work.timed:
+            _time(_Folding(work, timeframe, series, closing), base, makers)
+    for measure in work.counted:
+        _count(_Folding(work, measure.name, series, closing), measure, makers)
+
+
+def _time(folding: _Folding, base: _Groups, makers: _Makers) -> None:
+    """Fold the bars of one timeframe."""
+    groups, closes = makers.of(folding.timeframe, base)
+    folding.close_old(groups)
+    if len(groups.code):
+        folding.settle(groups, closes, folding.closing.positions(groups.code, closes), makers)
+
+
+def _count(folding: _Folding, measure: Measure, makers: _Makers) -> None:
+    """Fold the bars of one measure."""
+    pieces = Pieces.of(measure, folding.series, makers.code, makers.ticks.ts, makers.weights(measure))
+    groups = makers.singles(makers.ticks.ts)
+    if len(groups.code):
+        starts, ts_open = np.array(pieces.starts, np.int64), np.empty_like(groups.ts_open)
+        ts_open[starts] = pieces.ts_open
+        groups = groups.merged(starts, ts_open)
+    folding.close_old(groups)
+    if len(groups.code):
+        closes, full = np.array(pieces.closes, np.int64), np.array(pieces.full, np.bool_)
+        positions = np.where(full, makers.position[groups.last], folding.closing.positions(groups.code, closes))
+        folding.settle(groups, closes, positions, makers, repeat(0), pieces.days, pieces.numbers)
+    pieces.keep(folding.timeframe, folding.series)
 
 
 class _Closing:
@@ -155,7 +181,7 @@ class _Closing:
 class _Makers:
     """The ticks that make bars, and their groups."""
 
-    def __init__(self, work: Work, clean: Table, series: dict[int, Series]) -> None:
+    def __init__(self, clean: Table, series: dict[int, Series]) -> None:
         size = max(series, default=-1) + 1
         by_last, point = np.zeros(size, np.bool_), np.ones(size)
         self._zones: dict[ServerZone, list[int]] = {}
@@ -175,13 +201,18 @@ class _Makers:
         self._spread = spreads_of(point[clean.code], ticks)
         self.volume = np.where(ticks.flags & (FLAG_LAST | FLAG_VOLUME) != 0, ticks.volume, 0.0)
         self.trades = bool(self.volume.any())
-        self._base = base_of(work.rules.timeframes)
+        self._lasts = lasts
 
-    def base(self) -> _Groups:
-        """The groups that all timeframes are made of."""
-        ts_open, _ = self._bounds(self._base, self.code, self.ticks.ts)
+    def groups(self, timeframe: str) -> _Groups:
+        """The timeframe's groups."""
+        ts_open, _ = self._bounds(timeframe, self.code, self.ticks.ts)
+        singles = self.singles(ts_open)
+        return singles.merged(_changes(self.code, ts_open), ts_open) if len(self.code) else singles
+
+    def singles(self, ts_open: Ints) -> _Groups:
+        """Every tick as a group of its own."""
         count = len(self.code)
-        singles = _Groups(
+        return _Groups(
             self.code,
             ts_open,
             np.arange(count),
@@ -194,7 +225,13 @@ class _Makers:
             self._counts,
             np.ones(count, np.int64),
         )
-        return singles.merged(_changes(self.code, ts_open), ts_open) if count else singles
+
+    def weights(self, measure: Measure) -> Floats:
+        """What each tick brings a count bar nearer to being full."""
+        if measure.counted == Counted.TICKS:
+            return np.ones(len(self.code))
+        amount = np.where(self._lasts, self.volume + 0.0, self._counts)
+        return amount if measure.counted == Counted.VOLUME else self.price * amount
 
     def of(self, timeframe: str, base: _Groups) -> tuple[_Groups, Ints]:
         """The timeframe's groups and the ends of their bars."""
@@ -238,24 +275,30 @@ class _Folding:
                 del one.bars[self.timeframe]
                 self._close(one, bar, position)
 
-    def settle(self, groups: _Groups, closes: Ints, makers: _Makers) -> None:
-        """Join the groups with the bars that were open, close what has ended and keep the rest."""
+    def settle(
+        self, groups: _Groups, closes: Ints, positions: Ints, makers: _Makers, *more: Iterable[int | None]
+    ) -> None:
+        """Join the groups with the bars that were open, close what has ended and keep the rest.
+
+        ``positions`` are those of the records that close them, ``more`` further fields of the bars, from revision on.
+        """
         firsts = np.flatnonzero(np.append(True, groups.code[1:] != groups.code[:-1])).tolist()
         before = {
             at: bar
             for at in firsts
             if (bar := self.series[int(groups.code[at])].bars.pop(self.timeframe, None)) is not None
         }
-        positions = self.closing.positions(groups.code, closes).tolist()
-        bars = self._bars(groups, closes, makers, _real_volume(groups, makers, before))
-        for at, (code, bar) in enumerate(bars):
+        bars = self._bars(groups, closes, makers, _real_volume(groups, makers, before), more)
+        for at, ((code, bar), position) in enumerate(zip(bars, positions.tolist(), strict=True)):
             joined = _joined(before[at], bar) if at in before else bar
-            if positions[at] == _NEVER:
+            if position == _NEVER:
                 self.series[code].bars[self.timeframe] = joined
             else:
-                self._close(self.series[code], joined, positions[at])
+                self._close(self.series[code], joined, position)
 
-    def _bars(self, groups: _Groups, closes: Ints, makers: _Makers, real: Floats) -> Iterator[tuple[int, OpenBar]]:
+    def _bars(
+        self, groups: _Groups, closes: Ints, makers: _Makers, real: Floats, more: Iterable[Iterable[Any]]
+    ) -> Iterator[tuple[int, OpenBar]]:
         """Each group as a bar, with its symbol's code."""
         first, last, ticks = groups.first, groups.last, makers.ticks
         offsets = self.work.offsets
@@ -286,11 +329,14 @@ class _Folding:
                 map(hashes.__getitem__, codes),
                 offsets[makers.position[first]].tolist(),
                 offsets[makers.position[last]].tolist(),
+                *more,
             ),
             strict=True,
         )
 
     def _close(self, series: Series, bar: OpenBar, position: int) -> None:
+        if count := series.counts.get(self.timeframe):
+            count.next(bar.ts_close)
         self.work.close(series, self.timeframe, bar, position)
         self.work.touch(series.symbol, position)
 

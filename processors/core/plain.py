@@ -7,13 +7,17 @@ into bars that have closed, too: each of them is published anew at once, with th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from infra.market.counts import is_count
+from processors.core import counting
 from processors.core.controls import apply_control
-from processors.core.filter import FLAG_BID, FLAG_LAST, FLAG_VOLUME, is_future, reason_of, spread_of
-from processors.core.series import DAY_MS, Identity, OpenBar, Series
-from processors.core.terms import Terms, shard_key
+from processors.core.filter import FLAG_LAST, is_future, reason_of
+from processors.core.making import Addition, addition_of, join, opened
+from processors.core.recutting import Done, kept, recut
+from processors.core.series import DAY_MS, Identity, Series
+from processors.core.terms import shard_key
 from processors.core.types import Reason
 from processors.core.work import Work
 from schemas.errors import DecodeError
@@ -88,7 +92,10 @@ def close_until(work: Work, series: Series, moment: int, position: int) -> None:
     series = work.own(series.symbol, series.feed)
     for timeframe in due:
         if timeframe in series.bars:  # not if the settings no longer name it
-            work.close(series, timeframe, series.bars.pop(timeframe), position)
+            bar = series.bars.pop(timeframe)
+            if count := series.counts.get(timeframe):
+                count.next(bar.ts_close)
+            work.close(series, timeframe, bar, position)
     work.touch(series.symbol, position)
 
 
@@ -111,12 +118,13 @@ def _tick(work: Work, row: Row, marks: dict[str, int]) -> None:
     if not row.correction:
         work.find_loss(series, row.ts, row.position)
     reason, passed = _judged(series, row, marks)
+    late = identity <= series.last
     series.last = max(series.last, identity)
     if row.correction and row.ts >= series.last[0] - DAY_MS:
         series.corrections.add(identity)
     if reason == Reason.CLEAN:
         work.clean.append(row.position)
-        _accept(work, series, row, passed)
+        _accept(work, series, row, passed, late=late)
     else:
         work.rejected.append((row.position, reason))
 
@@ -147,69 +155,57 @@ def _judged(series: Series, row: Row, marks: dict[str, int]) -> tuple[Reason, Co
 
 
 def _passed(series: Series, ts: int, moment: int) -> list[str]:
-    """The timeframes whose bar over ``ts`` is not open and ended by ``moment``."""
+    """The timeframes whose bar over ``ts`` is not open and ended by ``moment``; count bars whose day has closed."""
     found = []
     for timeframe in series.since:
         bar = series.bars.get(timeframe)
-        if ts < bar.ts_open if bar and ts < bar.ts_close else series.bounds(timeframe, ts)[1] <= moment:
+        if is_count(timeframe):
+            if counting.has_ended(series, timeframe, ts, moment):
+                found.append(timeframe)
+        elif ts < bar.ts_open if bar and ts < bar.ts_close else series.bounds(timeframe, ts)[1] <= moment:
             found.append(timeframe)
     return found
 
 
-def _accept(work: Work, series: Series, row: Row, passed: Collection[str]) -> None:
+def _accept(work: Work, series: Series, row: Row, passed: Collection[str], *, late: bool) -> None:
     terms = series.terms
     if terms is None:
         return
     close_until(work, series, row.ts, row.position)
-    taken, revised = False, []
+    done: dict[Done, list[str]] = {}
     if not terms.last or row.flags & FLAG_LAST:
-        more = _addition(terms, row, int(work.offsets[row.position]))
-        for timeframe in work.rules.timeframes:
+        prices = (row.bid, row.ask, row.last, row.volume)
+        more = addition_of(terms, prices, (row.ts, row.ordinal), row.flags, int(work.offsets[row.position]))
+        for timeframe in work.timed:
             if timeframe not in passed:
                 _add(series, timeframe, more)
-                taken = True
+                done.setdefault(Done.TAKEN, []).append(timeframe)
             elif _revise(work, series, timeframe, more, row.position):
-                revised.append(timeframe)
+                done.setdefault(Done.REVISED, []).append(timeframe)
+        for measure in work.counted:
+            ended = measure.name in passed
+            if late or ended:
+                what = recut(work, series, measure, more, row.position, ended=ended)
+            else:
+                counting.add(work, series, measure, more, row.position)
+                what = Done.TAKEN
+            done.setdefault(what, []).append(measure.name)
+        if series.kept is not None:
+            series.kept.append(kept(more))
     if row.correction:
-        work.events.append((row.position, _correction(series, row, revised, taken=taken)))
+        work.events.append((row.position, _correction(series, row, done)))
 
 
-class _Addition(NamedTuple):
-    """What a tick adds to a bar."""
-
-    identity: Identity
-    price: float
-    ask: float
-    counts: bool
-    volume: float
-    spread: int
-    offset: int
-    rules: str
-
-
-def _addition(terms: Terms, row: Row, offset: int) -> _Addition:
-    return _Addition(
-        (row.ts, row.ordinal),
-        row.last if terms.last else row.bid,
-        row.ask + 0.0,  # -0.0 becomes 0.0: which of the two is the higher is nobody's to say
-        bool(terms.last or row.flags & FLAG_BID),
-        row.volume + 0.0 if row.flags & (FLAG_LAST | FLAG_VOLUME) else 0.0,
-        spread_of(terms, row.bid, row.ask),
-        offset,
-        terms.hash,
-    )
-
-
-def _add(series: Series, timeframe: str, more: _Addition) -> None:
+def _add(series: Series, timeframe: str, more: Addition) -> None:
     """Into the open bar, or a new one."""
     bar = series.bars.get(timeframe)
     if bar is None:
-        series.bars[timeframe] = _bar(series.bounds(timeframe, more.identity[0]), more)
+        series.bars[timeframe] = opened(series.bounds(timeframe, more.identity[0]), more)
     else:
-        _join(bar, more)
+        join(bar, more)
 
 
-def _revise(work: Work, series: Series, timeframe: str, more: _Addition, position: int) -> bool:
+def _revise(work: Work, series: Series, timeframe: str, more: Addition, position: int) -> bool:
     """Publish the closed bar anew, with what came late; whether it was, or could have been, published.
 
     A bar that had no tick, and so was never published, begins with revision 1: that there is none was revision 0.
@@ -217,53 +213,22 @@ def _revise(work: Work, series: Series, timeframe: str, more: _Addition, positio
     before = series.closed_bar(timeframe, more.identity[0])
     if before is not None:
         bar = before.copy()
-        _join(bar, more)
+        join(bar, more)
     else:
         span = series.bounds(timeframe, more.identity[0])
         if not series.is_known_empty(timeframe, span[0]):
             return False
-        bar = _bar(span, more)
+        bar = opened(span, more)
     bar.revision += 1
     work.publish(series, timeframe, bar, position)
     return True
 
 
-def _bar(span: Identity, more: _Addition) -> OpenBar:
-    return OpenBar(
-        *span,
-        *(more.price, more.price, more.price, more.price),
-        *(more.ask, more.ask, more.ask, more.ask),
-        int(more.counts),
-        more.volume,
-        more.spread,
-        1,
-        more.identity,
-        more.identity,
-        more.rules,
-        more.offset,
-        more.offset,
-    )
-
-
-def _join(bar: OpenBar, more: _Addition) -> None:
-    """A correction may come before the bar's first tick or between."""
-    price, ask = more.price, more.ask
-    bar.high, bar.low = max(bar.high, price), min(bar.low, price)
-    bar.ask_high, bar.ask_low = max(bar.ask_high, ask), min(bar.ask_low, ask)
-    if more.identity > bar.last:
-        bar.close, bar.ask_close, bar.last = price, ask, more.identity
-    elif more.identity < bar.first:
-        bar.open, bar.ask_open, bar.first = price, ask, more.identity
-    bar.tick_volume += more.counts
-    bar.real_volume += more.volume
-    bar.spread = min(bar.spread, more.spread)
-    bar.tick_count += 1
-    bar.last_offset = more.offset
-
-
-def _correction(series: Series, row: Row, revised: Collection[str], *, taken: bool) -> FeedEvent:
-    done = ["was taken into the open bars"] * taken + [f"revised {' '.join(revised)}"] * bool(revised)
-    what = " and ".join(done) or "is in no bar"
+def _correction(series: Series, row: Row, done: Mapping[Done, Collection[str]]) -> FeedEvent:
+    parts = ["was taken into the open bars"] * (Done.TAKEN in done)
+    parts += [f"revised {' '.join(names)}" for what, names in done.items() if what == Done.REVISED]
+    parts += [f"left {' '.join(names)} as cut before" for what, names in done.items() if what == Done.LEFT]
+    what = " and ".join(parts) or "is in no bar"
     return FeedEvent(
         time=row.ts,
         kind=EventKind.CORRECTION,

@@ -8,13 +8,16 @@ from typing import Final
 
 import numpy as np
 
-from infra.market.timeframes import TIMEFRAMES, bounds, longest_ms
+from infra.market.counts import is_count, order_of
+from infra.market.timeframes import bounds, longest_ms
+from processors.core.kept import Kept
 from processors.core.terms import Terms, terms_of
 from processors.core.types import Rules
 from schemas.errors import DecodeError
 from schemas.records import (
     Bar,
     BarStatus,
+    CountState,
     Gap,
     LiveBars,
     OffsetRange,
@@ -25,8 +28,13 @@ from schemas.records import (
 
 DAY_MS: Final = 86_400_000
 
+COUNT_REACH_MS: Final = 3 * DAY_MS
+"""No count bar that a correction can change closed longer ago: it may lie in the server day that began a day ago."""
+
 Identity = tuple[int, int]
 """ts_event and ordinal."""
+Place = int | Identity
+"""Which bar of its name: when it opens; of count bars (tick, volume and value bars) the day and the number in it."""
 
 
 @dataclass(slots=True)
@@ -55,6 +63,18 @@ class OpenBar:
     last_offset: int
     revision: int = 0
     """How often it was published before."""
+    day: int | None = None
+    number: int = 0
+
+    @property
+    def begin(self) -> int:
+        """Since when all ticks must have been there for it to be complete."""
+        return self.ts_open if self.day is None else self.day
+
+    @property
+    def place(self) -> Place:
+        """Which bar of its name it is."""
+        return self.ts_open if self.day is None else (self.day, self.number)
 
     def copy(self) -> OpenBar:
         """A copy to change; spelled out, since `copy.copy` takes ten times as long."""
@@ -79,7 +99,28 @@ class OpenBar:
             self.first_offset,
             self.last_offset,
             self.revision,
+            self.day,
+            self.number,
         )
+
+
+@dataclass(slots=True)
+class Count:
+    """Where the count bars of a name stand in their server day; fields as in `schemas.records.CountState`."""
+
+    day: int
+    to: int
+    number: int = 0
+    since: int = 0
+    sum: float = 0.0
+
+    def copy(self) -> Count:
+        """A copy to change."""
+        return Count(self.day, self.to, self.number, self.since, self.sum)
+
+    def next(self, ts_close: int) -> None:
+        """The open bar is full."""
+        self.number, self.since, self.sum = self.number + 1, ts_close, 0.0
 
 
 @dataclass(slots=True)
@@ -108,9 +149,15 @@ class Series:
     since: dict[str, int] = field(default_factory=dict)
     """From when on each timeframe is made: the series' start, or the moment a setting added it."""
     bars: dict[str, OpenBar] = field(default_factory=dict)
-    closed: dict[str, dict[int, OpenBar]] | None = field(default_factory=dict)
-    """The published bars that closed in the last day, by timeframe and opening, the bars never changed in place; none:
-    not at hand (`processors.core.recall`)."""
+    counts: dict[str, Count] = field(default_factory=dict)
+    """Where the count bars of a day in progress stand."""
+    rules_from: int | None = None
+    """Since when the present rules hold, if there were others: a day that began before is not cut anew."""
+    closed: dict[str, dict[Place, OpenBar]] | None = field(default_factory=dict)
+    """The published bars that closed in the last day (count bars: `COUNT_REACH_MS`), by timeframe and place, the bars
+    never changed in place; none: not at hand (`processors.core.recall`)."""
+    kept: Kept | None = None
+    """The ticks that made bars lately, of which a correction cuts count bars anew; none: not at hand."""
 
     def copy(self, rules: Rules) -> Series:
         """A copy to change, with the timeframes of the present rules."""
@@ -119,6 +166,8 @@ class Series:
         start = 0 if self.last < (0, 0) else self.last[0] + 1
         twin.since = {name: self.since.get(name, start) for name in rules.timeframes}
         twin.bars = {name: self.bars[name].copy() for name in rules.timeframes if name in self.bars}
+        twin.counts = {name: self.counts[name].copy() for name in rules.timeframes if name in self.counts}
+        twin.kept = self.kept.copy() if self.kept else None
         if self.closed is not None:
             twin.closed = {name: dict(bars) for name, bars in self.closed.items()}
         return twin
@@ -158,7 +207,7 @@ class Series:
     def record(self, timeframe: str, bar: OpenBar) -> Bar:
         """The bar as it would be if it closed now."""
         gap_ms = self.gap_ms(bar.ts_open, bar.ts_close) if self.gaps else 0
-        whole = not gap_ms and self.complete(timeframe, bar.ts_open) and bar.ts_open >= (self.zone_from or 0)
+        whole = not gap_ms and self.complete(timeframe, bar.begin) and bar.begin >= (self.zone_from or 0)
         whole = whole and (self.lost_from is None or bar.ts_close <= self.lost_from)
         usual = BarStatus.FINAL if whole else BarStatus.PARTIAL
         return Bar(
@@ -187,7 +236,13 @@ class Series:
             last_tick_ts=bar.last[0],
             last_tick_ordinal=bar.last[1],
             rules=bar.rules,
+            day=bar.day,
+            number=bar.number,
         )
+
+    def day(self, ts: int) -> Identity:
+        """The server day that ``ts`` belongs to by the present zone."""
+        return self.bounds("D1", ts)
 
     def bounds(self, timeframe: str, ts: int) -> Identity:
         """Opening and close of the bar that ``ts`` belongs to by the present zone."""
@@ -206,13 +261,14 @@ class Series:
             reach = self.last[0] - DAY_MS - max(map(longest_ms, self.since), default=0)
             oldest = min((bar.ts_open for bar in self.bars.values()), default=self.last[0])
             self.gaps = frozenset(gap for gap in self.gaps if gap[1] > reach or gap[1] > oldest)
-        for bars in (self.closed or {}).values():
-            while bars and (first := next(iter(bars.values()))).ts_close <= self.last[0] - DAY_MS:
-                del bars[first.ts_open]
+        for name, bars in (self.closed or {}).items():
+            gone = self.last[0] - (COUNT_REACH_MS if is_count(name) else DAY_MS)
+            while bars and (first := next(iter(bars.values()))).ts_close <= gone:
+                del bars[first.place]
 
     def live(self) -> LiveBars:
         """The state as it is written; `series_of` reads it back."""
-        bars = sorted(self.bars.items(), key=lambda item: TIMEFRAMES.index(item[0]))
+        bars = sorted(self.bars.items(), key=lambda item: order_of(item[0]))
         return LiveBars(
             symbol=self.symbol,
             feed=self.feed,
@@ -225,13 +281,17 @@ class Series:
             corrections=tuple(TickId(ts=ts, ordinal=ordinal) for ts, ordinal in sorted(self.corrections)),
             offsets=tuple(OffsetRange(first=bar.first_offset, last=bar.last_offset) for _, bar in bars),
             timeframes=tuple(
-                TimeframeStart(timeframe=name, from_=self.since[name])
-                for name in sorted(self.since, key=TIMEFRAMES.index)
+                TimeframeStart(timeframe=name, from_=self.since[name]) for name in sorted(self.since, key=order_of)
             ),
             zone_from=self.zone_from,
             future=TickId(ts=self.future[0], ordinal=self.future[1]) if self.future else None,
             published_from=self.published_from,
             lost_from=self.lost_from,
+            counts=tuple(
+                CountState(timeframe=name, day=one.day, to=one.to, number=one.number, since=one.since, sum=one.sum)
+                for name, one in sorted(self.counts.items(), key=lambda item: order_of(item[0]))
+            ),
+            rules_from=self.rules_from,
         )
 
     def _known(self) -> Terms:
@@ -265,6 +325,8 @@ def series_of(live: LiveBars, rules: Rules) -> Series:
             bar.timeframe: bar_of(bar, offsets.first, offsets.last)
             for bar, offsets in zip(live.bars, live.offsets, strict=True)
         },
+        counts={one.timeframe: Count(one.day, one.to, one.number, one.since, one.sum) for one in live.counts},
+        rules_from=live.rules_from,
         closed=None,
     )
 
@@ -292,4 +354,6 @@ def bar_of(bar: Bar, first_offset: int, last_offset: int) -> OpenBar:
         first_offset,
         last_offset,
         bar.revision,
+        bar.day,
+        bar.number,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from infra.market.timeframes import TIMEFRAMES
+from infra.market.counts import order_of
 from processors.core import columnar, plain
 from processors.core.controls import check_control
 from processors.core.state import State
@@ -37,7 +37,7 @@ def step(state: State, batch: Batch, rules: Rules, *, small: int = SMALL) -> tup
 
     Batches of fewer than ``small`` ticks are worked through one by one, others by column; the result is the same.
     """
-    rules = Rules(tuple(sorted(rules.timeframes, key=TIMEFRAMES.index)), rules.future_tolerance_ms)
+    rules = Rules(tuple(sorted(rules.timeframes, key=order_of)), rules.future_tolerance_ms)
     work = Work(state, rules, np.asarray(batch.offsets, np.int64))
     work.dead += batch.bad
     controls = _checked_controls(work, batch)

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from infra.market.counts import Measure, is_count, measure_of
 from schemas.errors import ArbitrexError
 from schemas.records import Bar, FeedEvent, LiveBars, Record, SymbolSpec
 
@@ -50,9 +51,19 @@ class Rules:
     """What a worker is set to; the rest of the rules come with each symbol's spec, in the log."""
 
     timeframes: tuple[str, ...]
-    """MetaTrader's names, in any order."""
+    """MetaTrader's names, and those of tick, volume and value bars (`infra.market.counts`), in any order."""
     future_tolerance_ms: int = 60_000
     """How far a tick may lie ahead of its own receipt."""
+
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """The timeframes."""
+        return tuple(name for name in self.timeframes if not is_count(name))
+
+    @property
+    def counted(self) -> tuple[Measure, ...]:
+        """The tick, volume and value bars."""
+        return tuple(measure_of(name) for name in self.timeframes if is_count(name))
 
 
 @dataclass(frozen=True, slots=True)

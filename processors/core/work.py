@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.market.counts import Measure
+from processors.core.kept import Kept
 from processors.core.series import OpenBar, Series
 from processors.core.state import State
 from processors.core.types import ClosedBar, Outcome, Reason, Rules
@@ -27,6 +29,10 @@ class Work:
     rules: Rules
     offsets: NDArray[np.int64]
     """Every record's, in the source partition."""
+    timed: tuple[str, ...] = field(init=False)
+    """The timeframes, shortest first."""
+    counted: tuple[Measure, ...] = field(init=False)
+    """The tick, volume and value bars."""
     series: dict[str, Series] = field(init=False)
     marks: dict[str, int] = field(init=False)
     """Every shard's watermark, before the section of the batch that is worked through."""
@@ -37,13 +43,14 @@ class Work:
     """Further ticks by column, with their reasons; 0: clean."""
     repeats: int = 0
     dead: list[tuple[int, ArbitrexError]] = field(default_factory=list)
-    closed: list[tuple[tuple[int, str, int], ClosedBar]] = field(default_factory=list)
+    closed: list[tuple[tuple[int, str, int, int, int], ClosedBar]] = field(default_factory=list)
     specs: list[tuple[int, SymbolSpec]] = field(default_factory=list)
     events: list[tuple[int, FeedEvent]] = field(default_factory=list)
     changed: dict[str, int] = field(default_factory=dict)
     _own: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.timed, self.counted = self.rules.timed, self.rules.counted
         self.series = dict(self.state.series)
         self.marks = dict(self.state.watermarks)
 
@@ -52,6 +59,8 @@ class Work:
         if symbol not in self._own:
             known = self.series.get(symbol) or Series(symbol, feed)
             self.series[symbol] = known.copy(self.rules)
+            if self.counted and known.terms is None and known.kept is None:
+                self.series[symbol].kept = Kept.nothing()  # without a spec no tick has made a bar so far
             self._own.add(symbol)
         return self.series[symbol]
 
@@ -61,16 +70,16 @@ class Work:
 
     def close(self, series: Series, timeframe: str, bar: OpenBar, position: int) -> None:
         """The record at ``position`` closes the bar: publish it, unless it began before coverage."""
-        if series.complete(timeframe, bar.ts_open):
+        if series.complete(timeframe, bar.begin):
             self.publish(series, timeframe, bar, position)
 
     def publish(self, series: Series, timeframe: str, bar: OpenBar, position: int) -> None:
         """The record at ``position`` made the closed bar what it is."""
         record = series.record(timeframe, bar)
-        place = (position, series.symbol, self.rules.timeframes.index(timeframe))
+        place = (position, series.symbol, self.rules.timeframes.index(timeframe), bar.begin, bar.number)
         self.closed.append((place, ClosedBar(record, bar.first_offset, bar.last_offset, int(self.offsets[position]))))
         if series.closed is not None:
-            series.closed.setdefault(timeframe, {})[bar.ts_open] = bar
+            series.closed.setdefault(timeframe, {})[bar.place] = bar
 
     def find_loss(self, series: Series, until: int, position: int) -> None:
         """The record at ``position`` says up to where ticks of the series may have been lost: a gap from now on."""

@@ -4,7 +4,7 @@ and the hash of the rules. Slow and plain on purpose."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from schemas.records import (
     Bar,
     BarStatus,
     Control,
+    CountState,
     Gap,
     LiveBars,
     OffsetRange,
@@ -96,6 +97,8 @@ class Row:
     past: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     corrections: set[tuple[int, int]] = field(default_factory=set)
     bars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[str, CountState] = field(default_factory=dict)
+    rules_from: int | None = None
     changed: int = -1
 
 
@@ -146,6 +149,8 @@ class Reference:
             self.events.append((at, "symbol_spec", spec.symbol))
             if row.spec.zone != spec.zone:
                 row.zone_from = row.last[0] + 1
+            if terms_of(row.spec, self.tolerance).hash != terms_of(spec, self.tolerance).hash:
+                row.rules_from = row.last[0] + 1
         row.spec, row.feed, row.changed = spec, spec.feed, at
         self.specs.append((at, spec))
 
@@ -177,11 +182,18 @@ class Reference:
         for timeframe in self.timeframes:
             bar = row.bars.get(timeframe)
             if bar and bar["ts_close"] <= until:
-                if row.coverage is not None and bar["ts_open"] >= row.coverage:
-                    self.publish(at, symbol, timeframe, bar)
-                    row.past.setdefault(timeframe, []).append(bar)
-                del row.bars[timeframe]
+                self.shut(at, symbol, timeframe)
                 row.changed = at
+
+    def shut(self, at: int, symbol: str, timeframe: str) -> None:
+        row, bar = self.rows[symbol], self.rows[symbol].bars.pop(timeframe)
+        if row.coverage is not None and begin(bar) >= row.coverage:
+            self.publish(at, symbol, timeframe, bar)
+            row.past.setdefault(timeframe, []).append(bar)
+        if timeframe in row.counts:
+            row.counts[timeframe] = replace(
+                row.counts[timeframe], number=bar["number"] + 1, since=bar["ts_close"], sum=0.0
+            )
 
     def publish(self, at: int, symbol: str, timeframe: str, bar: dict[str, Any]) -> None:
         self.closed.append((at, self.bar(symbol, timeframe, bar), *bar["offsets"]))
@@ -203,11 +215,11 @@ class Reference:
     def bar(self, symbol: str, timeframe: str, bar: dict[str, Any]) -> Bar:
         row = self.rows[symbol]
         lost = union([(max(a, bar["ts_open"]), min(b, bar["ts_close"])) for a, b in row.gaps])
-        whole = not lost and row.coverage is not None and bar["ts_open"] >= row.coverage
-        whole = whole and not (row.zone_from is not None and bar["ts_open"] < row.zone_from)
+        whole = not lost and row.coverage is not None and begin(bar) >= row.coverage
+        whole = whole and not (row.zone_from is not None and begin(bar) < row.zone_from)
         whole = whole and not (row.lost is not None and row.lost < bar["ts_close"])
         status = BarStatus.REVISED if bar["revision"] else BarStatus.FINAL if whole else BarStatus.PARTIAL
-        fields = {name: value for name, value in bar.items() if name not in ("offsets", "first", "last")}
+        fields = {name: value for name, value in bar.items() if name not in ("offsets", "first", "last", "ticks")}
         return Bar(
             symbol=symbol, feed=row.feed, timeframe=timeframe, feed_gap_ms=lost,
             status=status,
@@ -215,7 +227,7 @@ class Reference:
             last_tick_ts=bar["last"][0], last_tick_ordinal=bar["last"][1], **fields,
         )  # fmt: skip
 
-    def tick(self, at: int, tick: Tick) -> None:  # noqa: C901 - all that can become of one
+    def tick(self, at: int, tick: Tick) -> None:  # noqa: C901, PLR0912 - all that can become of one
         row = self.rows.setdefault(tick.symbol, Row(feed=tick.feed))
         identity = (tick.ts_event, tick.ordinal)
         future = tick.ts_event * 1_000 > tick.ts_recv + self.tolerance * 1_000
@@ -236,6 +248,7 @@ class Reference:
         ended = self.ended(row, tick) if not reason else []
         if ended and not tick.correction:
             reason = "too_late"
+        newest = identity > row.last
         row.last = max(row.last, identity)
         if tick.correction and tick.ts_event >= row.last[0] - DAY:
             row.corrections.add(identity)
@@ -249,7 +262,12 @@ class Reference:
         assert row.spec
         if row.spec.chart_mode == "bid" or tick.flags & 8:
             for timeframe in self.timeframes:
-                if timeframe in ended:
+                if ":" in timeframe:
+                    if newest and timeframe not in ended:
+                        self.count(at, row, row.spec, timeframe, tick)
+                    else:
+                        self.recount(at, row, row.spec, timeframe, tick, ended=timeframe in ended)
+                elif timeframe in ended:
                     self.revise(at, row, row.spec, timeframe, tick)
                 else:
                     row.bars[timeframe] = self.added(at, row.bars.get(timeframe), row.spec, timeframe, tick)
@@ -282,6 +300,16 @@ class Reference:
         found = []
         for timeframe in self.timeframes:
             bar = row.bars.get(timeframe)
+            if ":" in timeframe:
+                day, end = self.day(row, row.spec, timeframe, tick.ts_event)
+                count = row.counts.get(timeframe)
+                if not (count and count.to > tick.ts_event):
+                    over = end <= max(row.last[0], mark + 1)
+                else:
+                    over = day != count.day or (not bar and end <= max(row.last[0], mark + 1))
+                if over:
+                    found.append(timeframe)
+                continue
             if bar and bar["ts_open"] <= tick.ts_event < bar["ts_close"]:
                 continue
             before = bar and tick.ts_event < bar["ts_open"]
@@ -289,8 +317,90 @@ class Reference:
                 found.append(timeframe)
         return found
 
-    def order(self, item: tuple[int, Bar, int, int]) -> tuple[int, str, int]:
-        return item[0], item[1].symbol, self.timeframes.index(item[1].timeframe)
+    def order(self, item: tuple[int, Bar, int, int]) -> tuple[int, str, int, int, int]:
+        at, bar, *_ = item
+        return at, bar.symbol, self.timeframes.index(bar.timeframe), bar.day or 0, bar.number
+
+    def day(self, row: Row, spec: SymbolSpec, name: str, ms: int) -> tuple[int, int]:
+        count = row.counts.get(name)
+        return (count.day, count.to) if count and count.day <= ms < count.to else span("D1", ms, spec.zone)
+
+    def count(self, at: int, row: Row, spec: SymbolSpec, name: str, tick: Tick) -> None:
+        """The tick goes into the open count bar, or opens one; a full one closes."""
+        count = row.counts.get(name)
+        if count is None or tick.ts_event >= count.to:
+            day, end = span("D1", tick.ts_event, spec.zone)
+            count = CountState(timeframe=name, day=day, to=end, number=0, since=day, sum=0.0)
+        bar = self.added(at, row.bars.get(name), spec, name, tick)
+        bar.setdefault("ticks", []).append((tick, at))
+        if len(bar["ticks"]) == 1:
+            bar |= {"ts_open": min(count.since, tick.ts_event), "day": count.day, "number": count.number}
+            bar["ts_close"] = count.to
+        row.bars[name] = bar
+        row.counts[name] = count = replace(count, sum=count.sum + weight(spec, name, tick))
+        if count.sum >= float(name[2:]):
+            bar["ts_close"] = tick.ts_event + 1
+            self.shut(at, tick.symbol, name)
+            self.closed.sort(key=self.order)
+
+    def recount(self, at: int, row: Row, spec: SymbolSpec, name: str, tick: Tick, *, ended: bool) -> None:  # noqa: C901, PLR0912 - all of it
+        """The count bars of the tick's day, from the one that holds it on, are made anew."""
+        day, end = self.day(row, spec, name, tick.ts_event)
+        identity = (tick.ts_event, tick.ordinal)
+        if row.coverage is None or day < max(row.coverage, row.published_from, row.zone_from or 0):
+            return
+        past = sorted((b for b in row.past.get(name, []) if b["day"] == day), key=lambda b: int(b["number"]))
+        old = [b for b in past if b["last"] > identity]
+        if ended and not old and past and past[-1]["ts_close"] == end:
+            old = [past[-1]]
+        live = None if ended else row.bars.get(name)
+        if not old and (not live or live["last"] < identity) and not ended:
+            self.count(at, row, spec, name, tick)
+            return
+        if day < (row.rules_from or 0):
+            return
+        parts = old + ([live] if live else [])
+        ticks = sorted(
+            [*(pair for b in parts for pair in b["ticks"]), (tick, at)], key=lambda p: (p[0].ts_event, p[0].ordinal)
+        )
+        number = parts[0]["number"] if parts else past[-1]["number"] + 1 if past else 0
+        since = parts[0]["ts_open"] if parts else past[-1]["ts_close"] if past else day
+        made: list[dict[str, Any]] = []
+        total, full = 0.0, True
+        for each, place in ticks:
+            new = self.added(place, None if full else made[-1], spec, name, each)
+            if full:
+                new |= {"ts_open": min(since, each.ts_event), "ts_close": end, "day": day, "ticks": []}
+                new["number"] = number + len(made)
+                made.append(new)
+                total = 0.0
+            new["ticks"].append((each, place))
+            total += weight(spec, name, each)
+            full = total >= float(name[2:])
+            if full:
+                new["ts_close"] = since = each.ts_event + 1
+        if len(made) < len(parts):
+            return
+        for new in made:
+            own = [b["offsets"][0] for b in parts if b["last"] >= new["first"] and b["first"] <= new["last"]]
+            new["offsets"] = (min([*own, at]), at)
+        before = {b["number"]: b for b in past}
+        for new in made if ended or full else made[:-1]:
+            known = before.get(new["number"])
+            if known and same(known, new):
+                continue
+            new["revision"] = known["revision"] + 1 if known else int(ended)
+            self.publish(at, tick.symbol, name, new)
+            row.past[name] = [b for b in row.past.get(name, []) if b is not known] + [new]
+        self.closed.sort(key=self.order)
+        if ended:
+            return
+        row.counts[name] = replace(row.counts[name], number=made[-1]["number"] + full, sum=0.0 if full else total)
+        if len(made) > 1 or full:
+            row.counts[name] = replace(row.counts[name], since=since)
+        row.bars.pop(name, None)
+        if not full:
+            row.bars[name] = live if live and same(live, made[-1]) else made[-1]
 
     def revise(self, at: int, row: Row, spec: SymbolSpec, timeframe: str, tick: Tick) -> None:
         """The bar that closed and holds the tick's time is made anew; one without ticks is made out of nothing."""
@@ -322,13 +432,13 @@ class Reference:
         spread = round(points) if abs(points) < limit else int(math.copysign(limit, points))
         identity = (tick.ts_event, tick.ordinal)
         if bar is None:
-            start, end = span(timeframe, tick.ts_event, spec.zone)
+            start, end = (0, 0) if ":" in timeframe else span(timeframe, tick.ts_event, spec.zone)
             return {
                 "ts_open": start, "ts_close": end, "open": price, "high": price, "low": price, "close": price,
                 "ask_open": tick.ask, "ask_high": tick.ask, "ask_low": tick.ask, "ask_close": tick.ask,
                 "tick_volume": counted, "real_volume": volume, "spread": spread, "tick_count": 1,
                 "first": identity, "last": identity, "offsets": (at, at),
-                "rules": terms_of(spec, self.tolerance).hash, "revision": 0,
+                "rules": terms_of(spec, self.tolerance).hash, "revision": 0, "day": None, "number": 0,
             }  # fmt: skip
         if identity < bar["first"]:
             bar.update(first=identity, open=price, ask_open=tick.ask)
@@ -361,9 +471,31 @@ class Reference:
                 timeframes=tuple(TimeframeStart(timeframe=name, from_=0) for name in self.timeframes),
                 zone_from=row.zone_from, published_from=row.published_from, lost_from=row.lost,
                 future=TickId(ts=row.future[0], ordinal=row.future[1]) if row.future else None,
+                counts=tuple(row.counts[name] for name in self.timeframes if name in row.counts),
+                rules_from=row.rules_from,
             )  # fmt: skip
             found[symbol] = (record, row.changed)
         return found
+
+
+def begin(bar: dict[str, Any]) -> int:
+    """From when on it must be covered."""
+    start: int = bar["ts_open"] if bar["day"] is None else bar["day"]
+    return start
+
+
+def same(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return all(old[name] == new[name] for name in old if name not in ("offsets", "revision", "ticks"))
+
+
+def weight(spec: SymbolSpec, name: str, tick: Tick) -> float:
+    if name[0] == "T":
+        return 1.0
+    if spec.chart_mode == "bid":
+        volume, price = float(tick.flags & 2 == 2), tick.bid
+    else:
+        volume, price = tick.volume if tick.flags & 24 else 0.0, tick.last
+    return volume if name[0] == "V" else price * volume
 
 
 def opening(bar: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from processors.core.recall import Found, lacking, recalled
 from processors.core.state import State, lose, progress, restore
 from processors.core.step import step
 from processors.core.terms import terms_of
@@ -290,3 +291,116 @@ def test_progress_says_where_to_go_on() -> None:
     state = State(watermarks={"f/b": 2, "f/a": 1})
     assert [mark.shard for mark in progress(state, 7).watermarks] == ["f/a", "f/b"]
     assert restore([], progress(state, 7), RULES).watermarks == state.watermarks
+
+
+NIGHT = 21 * 60 * MINUTE
+"""Midnight of the server's Tuesday, New York being on summer time."""
+
+
+def counted(partition: Partition, *names: str, **changes: object) -> None:
+    partition.rules = Rules(names)
+    partition.begin(**changes)
+    partition.take(control("coverage", "BTCUSD", time=MONDAY - 86_400_000))
+
+
+def shown(bars: list[Bar]) -> list[tuple[int | None, int, int, int, int]]:
+    return [
+        ((b.day or 0) - MONDAY - NIGHT, b.number, b.ts_open - MONDAY - NIGHT, b.ts_close - MONDAY - NIGHT, b.tick_count)
+        for b in bars
+    ]
+
+
+def test_a_tick_bar_closes_with_the_tick_that_fills_it_and_at_midnight(partition: Partition) -> None:
+    counted(partition, "T:2")
+    bars = partition.take(*(tick(NIGHT + at) for at in (5, 9, 20, 30, 40)), watermark(NIGHT + 86_400_000))
+    assert shown(bars) == [(0, 0, 0, 10, 2), (0, 1, 10, 31, 2), (0, 2, 31, 86_400_000, 1)]
+    assert [bar.key for bar in bars] == [f"BTCUSD|T:2|{MONDAY + NIGHT}.{number}" for number in range(3)]
+    assert {bar.status for bar in bars} == {BarStatus.FINAL}
+    assert [closed.cause_offset for closed in partition.outcome.closed] == [4, 6, 8]
+    partition.take(tick(NIGHT + 86_399_999))
+    assert partition.outcome.reasons.tolist() == [5]
+    assert shown(partition.take(tick(NIGHT + 86_400_000), tick(NIGHT + 86_400_000, ordinal=1))) == [
+        (86_400_000, 0, 86_400_000, 86_400_001, 2)
+    ]
+
+
+def test_volume_is_the_exchanges_or_tick_volume_and_value_is_price_times_volume(partition: Partition) -> None:
+    counted(partition, "V:2", "N:2.1")
+    bars = partition.take(
+        tick(NIGHT), tick(NIGHT + 1, flags=4, volume=9.0), tick(NIGHT + 2), tick(NIGHT + 3), tick(NIGHT + 4)
+    )
+    assert [(b.timeframe, b.tick_count, b.tick_volume) for b in bars] == [
+        ("V:2", 3, 2), ("N:2.1", 3, 2), ("V:2", 2, 2), ("N:2.1", 2, 2)
+    ]  # fmt: skip
+
+
+def test_volume_and_value_of_trades(partition: Partition) -> None:
+    counted(partition, "V:5", "N:30", chart_mode="last")
+    trades = [tick(NIGHT + at, last=4.0, flags=24, volume=2.0) for at in range(4)]
+    bars = partition.take(tick(NIGHT), *(replace(each, ordinal=1) for each in trades))
+    assert [(b.timeframe, b.tick_count, b.real_volume) for b in bars] == [("V:5", 3, 6.0), ("N:30", 4, 8.0)]
+
+
+def test_a_gap_is_in_the_count_bar_that_it_may_have_shortened(partition: Partition) -> None:
+    counted(partition, "T:2")
+    gap = control("gap", "BTCUSD", from_=MONDAY + NIGHT + 500, to=MONDAY + NIGHT + 800)
+    first, second, third = partition.take(
+        tick(NIGHT), tick(NIGHT + 1), gap, *(tick(NIGHT + at) for at in (900, 910, 920, 930))
+    )
+    assert [(b.status, b.feed_gap_ms) for b in (first, second, third)] == [
+        (BarStatus.FINAL, 0), (BarStatus.PARTIAL, 300), (BarStatus.FINAL, 0)
+    ]  # fmt: skip
+
+
+def test_a_day_that_began_before_coverage_has_no_count_bars(partition: Partition) -> None:
+    partition.rules = Rules(("T:1",))
+    partition.begin()
+    assert partition.take(tick(0), tick(1)) == []
+    ((live, _),) = partition.outcome.live
+    assert [(count.number, count.since - MONDAY) for count in live.counts] == [(2, 2)]
+    partition.rules = Rules(("T:1", "T:2"))
+    bars = partition.take(tick(NIGHT - 2), tick(NIGHT - 1), tick(NIGHT), tick(NIGHT + 1))
+    assert [(bar.timeframe, bar.number) for bar in bars] == [("T:1", 0), ("T:1", 1), ("T:2", 0)]
+
+
+def test_a_correction_revises_the_rest_of_its_day(partition: Partition) -> None:
+    counted(partition, "T:2")
+    partition.take(*(tick(NIGHT + at) for at in (0, 10, 20, 30, 40, 50, 60)))
+    bars = partition.take(tick(NIGHT + 25, 1.3, 1.4, correction=True))
+    assert shown(bars) == [(0, 1, 11, 26, 2), (0, 2, 26, 41, 2), (0, 3, 41, 61, 2)]
+    assert [(bar.status, bar.revision) for bar in bars] == [
+        (BarStatus.REVISED, 1), (BarStatus.REVISED, 1), (BarStatus.FINAL, 0)
+    ]  # fmt: skip
+    ((_, event),) = partition.outcome.events
+    assert event.text.endswith(", revised T:2")
+    (bar,) = partition.take(tick(NIGHT + 70), tick(NIGHT + 80))
+    assert (bar.number, bar.tick_count) == (4, 2)
+
+
+def test_a_correction_of_a_day_that_has_closed_leaves_the_next_alone(partition: Partition) -> None:
+    counted(partition, "T:2")
+    partition.take(*(tick(NIGHT + at) for at in (0, 10, 20)), tick(NIGHT + 86_400_000))
+    bars = partition.take(tick(NIGHT + 86_399_000, correction=True))
+    assert shown(bars) == [(0, 1, 11, 86_399_001, 2)]
+    assert [bar.revision for bar in partition.take(tick(NIGHT + 86_399_500, correction=True))] == [1]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_count_bars_stay_where_their_ticks_are_gone(partition: Partition, lost: int) -> None:
+    counted(partition, "T:2")
+    ticks = [tick(NIGHT + at) for at in (0, 10, 20, 30, 40)]
+    topic = [(c.bar, c) for _ in [partition.take(*ticks)] for c in partition.outcome.closed]
+    live = [series.live() for series in partition.state.series.values()]
+    late = tick(NIGHT + 15, correction=True)
+    given = batch([message(late)], partition.offset)
+    partition.state = restore(live, None, partition.rules)
+    wanted = lacking(partition.state, given.frame, partition.rules)
+    there = batch([message(item) for item in ticks if item not in ticks[2 : 2 + lost]], 0).frame
+    partition.state = recalled(partition.state, wanted, {"BTCUSD": Found([c for _, c in topic], there)})
+    bars = partition.take(late)
+    ((_, event),) = partition.outcome.events
+    if lost:
+        assert (bars, len(partition.outcome.clean)) == ([], 1)
+        assert event.text.endswith(", left T:2 as cut before")
+    else:
+        assert [bar.number for bar in bars] == [1, 2]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from typing import cast
 
+import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.settings import BarSettings
-from processors.core.recall import lacking, recalled, released
+from processors.core.recall import Found, Lack, lacking, recalled, released
 from processors.core.state import State, lose, progress, restore
 from processors.core.step import SMALL, sections, step
 from processors.core.types import Batch, ClosedBar, Reason, Rules
@@ -17,14 +18,15 @@ from schemas.records import Control, LiveBars, Progress
 from tests.core.reference import Reference
 from tests.core.streams import CODEC, Maker, Message, batch
 
-RULES = Rules(BarSettings().timeframes, 60_000)
+RULES = Rules((*BarSettings().timeframes, "T:7", "V:0.9", "N:4"), 60_000)
 COLUMNAR, SECTIONS, PLAIN = 0, 15, 10**9
 
 
 class Taken:
     """What a partition's processor gave, over all batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: list[Message]) -> None:
+        self.messages = messages
         self.state = State()
         self.offset = 0
         self.repeats = 0
@@ -59,11 +61,19 @@ class Taken:
         self.bytes += (CODEC.encode(event) for _, event in outcome.events)
 
     def recall(self, given: Batch) -> None:
-        """As a worker does: what is in ``bars``, where a correction asks for it."""
-        self.state = released(self.state)
-        wanted = lacking(self.state, given.frame)
-        bars = {name: [c for c in self.topic.values() if c.bar.symbol == name] for name in wanted}
-        self.state = recalled(self.state, {n: [c for c in bars[n] if c.bar.ts_close > wanted[n]] for n in wanted})
+        """As a worker does: what is in ``bars`` and ``ticks.clean``, where a correction asks for it."""
+        self.state = released(self.state, given.frame)
+        wanted = lacking(self.state, given.frame, RULES)
+        self.state = recalled(self.state, wanted, {name: self.found(name, lack) for name, lack in wanted.items()})
+
+    def found(self, symbol: str, lack: Lack) -> Found:
+        bars = ticks = None
+        if (after := lack.closed_after) is not None:
+            bars = [c for c in self.topic.values() if c.bar.symbol == symbol and c.bar.ts_close > after]
+        if (since := lack.ticks_from) is not None:
+            passed = [item for at in self.clean if (item := self.messages[at]).record.symbol == symbol]
+            ticks = batch(passed, 0).frame.filter(pl.col("ts_event") >= since)
+        return Found(bars, ticks)
 
     def lose(self, offset: int) -> None:
         self.state, news = lose(self.state, RULES)
@@ -118,7 +128,7 @@ def test_any_stream_in_any_cuts_gives_what_the_reference_gives(
     reference = expected(messages, lost)
     values: list[bytes] = []
     for way in ((COLUMNAR,), (SECTIONS,), (PLAIN,), (COLUMNAR, SECTIONS, PLAIN)):
-        taken = Taken()
+        taken = Taken(messages)
         while taken.offset < len(messages):
             if lost and taken.offset == lost[0]:
                 taken.lose(lost[-1] + 1)

@@ -7,6 +7,7 @@ import pytest
 from infra import metrics, topics
 from infra.settings import Settings
 from infra.worlds import World
+from processors.core.recall import Found, Lack
 from processors.core.types import ClosedBar, Rules
 from processors.standing import Reader
 from schemas.codec import Codec
@@ -79,9 +80,9 @@ def test_closed_bars_are_the_last_of_ours(settings: Settings, codec: Codec, stra
     write(settings, topics.BARS.name, bars[2].key, codec.encode(replace(bars[2], close=9.0)), *strangers)
     write(settings, topics.BARS.name, "GBPUSD|M1|0", *strangers)
     reader = Reader(settings, codec, RULES)
-    found = reader.closed_bars(PARTITION, {"EURUSD": bars[0].ts_close, "NZDUSD": 0})
-    assert list(found["EURUSD"]) == [ClosedBar(revised, 3, 9, 9), ClosedBar(bars[2], 8, 8, 9)]
-    assert not list(found["NZDUSD"])
+    found = reader.past(PARTITION, {"EURUSD": Lack(bars[0].ts_close, None), "NZDUSD": Lack(0, None)})
+    assert found["EURUSD"] == Found([ClosedBar(revised, 3, 9, 9), ClosedBar(bars[2], 8, 8, 9)], None)
+    assert found["NZDUSD"] == Found([], None)
 
 
 def test_the_latest_of_ours_counts(settings: Settings, codec: Codec) -> None:
