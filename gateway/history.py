@@ -17,10 +17,11 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from gateway import protocol
 from gateway.feed import watermarks
-from gateway.market import Market, Row, closed_bar
+from gateway.market import Market, Row, bar_id, closed_bar, opening
 from infra import kafka as clients
 from infra.kafka_log import partition_count, read_to_end
 from infra.lake import tables
+from infra.market.counts import is_count
 from infra.market.timeframes import bounds
 from infra.market.zones import ServerZone
 from infra.settings import Settings
@@ -61,9 +62,10 @@ class History:
     async def bars(self, symbol: str, timeframe: str, start: int | None, end: int, limit: int) -> list[Row]:
         """Closed bars that open in [start, end), by time: the first ``limit`` of them, or without start the last."""
         window = self._market.window(symbol, timeframe)
-        recent = [row for row in window.rows() if row["ts_open"] < end and (start is None or row["ts_open"] >= start)]
+        recent = window.rows()
         if window.since == 0:
-            return recent[:limit] if start is not None else recent[-limit:]
+            found = [row for row in recent if row["ts_open"] < end and (start is None or row["ts_open"] >= start)]
+            return found[:limit] if start is not None else found[-limit:]
         if start is not None:
             return (await self._run(lambda: self._bars(symbol, timeframe, (start, end), window.since, recent)))[:limit]
         newest = min(end, self._market.newest[protocol.LIVE] or self._market.newest[protocol.BARS] or end)
@@ -97,13 +99,15 @@ class History:
             self._settings.lake_uri, lake.storage_options, self._settings.world, symbol, timeframe,
             start_ms=start, end_ms=end,
         )  # fmt: skip
-        rows = {row["ts_open"]: row for row in _plain(frame)}
+        around = tables.DAY_AROUND_MS if is_count(timeframe) else 0
+        rows = {bar_id(row): row for row in _plain(frame)}
         if since > taken:
             key = f"{symbol}|{timeframe}|".encode()
-            for tail in self._tail(BARS, symbol, start, taken, lambda found: found.startswith(key)):
-                rows |= {row["ts_open"]: row for row in tail if start <= row["ts_open"] < end}
-        rows |= {row["ts_open"]: row for row in recent}
-        return [closed_bar(rows[ts_open]) for ts_open in sorted(rows)]
+            for tail in self._tail(BARS, symbol, start - around, taken, lambda found: found.startswith(key)):
+                rows |= {bar_id(row): row for row in tail}
+        rows |= {bar_id(row): row for row in recent}
+        found = sorted((row for row in rows.values() if start <= row["ts_open"] < end), key=opening)
+        return [closed_bar(row) for row in found]
 
     def _ticks(self, symbol: str, after: TickId, end: int, limit: int) -> list[Row]:
         taken = self._lake_end(TICKS_CLEAN, symbol)
@@ -180,7 +184,9 @@ def place_of(row: Row) -> TickId:
 
 
 def length(timeframe: str, moment: int) -> int:
-    """Milliseconds from opening to close of the bar around a moment, on a clock that shows UTC."""
+    """Milliseconds from opening to close of the bar around a moment, on a clock that shows UTC; 0: nobody knows."""
+    if is_count(timeframe):
+        return 0
     opens, closes = bounds(timeframe, np.array([moment], np.int64), ServerZone.parse("UTC"))
     return int(closes[0] - opens[0])
 

@@ -18,6 +18,8 @@ KEPT_EVENTS: Final = 100
 
 Row = dict[str, Any]
 """A record as clients see it: the fields of its Avro schema, times as integers."""
+BarId = tuple[int, int]
+"""Which bar of its series: when it opens (UTC ms) and 0, or of tick, volume and value bars the day and the number."""
 
 
 class Placed(NamedTuple):
@@ -45,18 +47,19 @@ class ClosedBars:
     def __init__(self, since: int) -> None:
         self.since = since
         """Every bar of the series at or after this offset is here; 0: every bar that the topic has."""
-        self._bars: dict[int, Placed] = {}
+        self._bars: dict[BarId, Placed] = {}
 
     def add(self, bar: Placed) -> None:
-        self._bars.pop(bar.row["ts_open"], None)
-        self._bars[bar.row["ts_open"]] = bar
+        which = bar_id(bar.row)
+        self._bars.pop(which, None)
+        self._bars[which] = bar
         if len(self._bars) > CLOSED_BARS:
             oldest = self._bars.pop(next(iter(self._bars)))
             self.since = oldest.offset + 1
 
     def rows(self) -> list[Row]:
         """By time of opening."""
-        return [self._bars[ts_open].row for ts_open in sorted(self._bars)]
+        return sorted((bar.row for bar in self._bars.values()), key=opening)
 
 
 class Market:
@@ -147,6 +150,16 @@ class Market:
 
     def _seen(self, channel: str, time: int) -> None:
         self.newest[channel] = max(time, self.newest[channel] or 0)
+
+
+def bar_id(row: Row) -> BarId:
+    """Which bar of its series a row is, whatever its revision."""
+    return row["ts_open"] if row["day"] is None else row["day"], row["number"]
+
+
+def opening(row: Row) -> BarId:
+    """What bars are sorted by."""
+    return row["ts_open"], row["number"]
 
 
 def open_bar(row: Row) -> Row:

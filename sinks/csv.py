@@ -4,6 +4,7 @@
 
     raw/ticks/EURUSD/2014-05-01.000012.csv       clean ticks of a symbol and a UTC day
     raw/ohlcv/EURUSD/M1/2014-05-01.000012.csv    bars, every revision: M by day, H by month, the rest by year
+    raw/ohlcv/EURUSD/T%3A1000/2014-05-01.000012.csv    tick, volume and value bars by day
     raw/rejected/EURUSD/2014-05-01.000012.csv    ticks that did not pass, with the reason
     raw/metadata/000012.json                     commit 12: what was ingested, when, from which offsets, where to
 
@@ -159,7 +160,7 @@ def _period(table: Table) -> pl.Expr:
         return time.to_string("%Y-%m-%d")
     unit = pl.col("timeframe").str.extract("^([A-Z]+)")
     return (
-        pl.when(unit == "M")
+        pl.when((unit == "M") | pl.col("timeframe").str.contains(":", literal=True))
         .then(time.to_string("%Y-%m-%d"))
         .when(unit == "H")
         .then(time.to_string("%Y-%m"))

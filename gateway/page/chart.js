@@ -4,7 +4,7 @@ const { createChart, CandlestickSeries, HistogramSeries, CrosshairMode, ColorTyp
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-const candle = (bar) => ({ time: bar.ts_open / 1000, open: bar.open, high: bar.high, low: bar.low, close: bar.close });
+const candle = (bar, place) => ({ time: place / 1000, open: bar.open, high: bar.high, low: bar.low, close: bar.close });
 
 export class Chart {
   #chart;
@@ -12,7 +12,7 @@ export class Chart {
   #volume;
   #newest = 0;
 
-  /** `more()` is called when older bars come into sight, `pointed(tsOpen)` with the bar under the pointer or null. */
+  /** `more()` is called when older bars come into sight, `pointed(place)` with where the bar under the pointer is drawn, or null. */
   constructor(element, { more, pointed }) {
     this.#chart = createChart(element, {
       autoSize: true,
@@ -33,7 +33,7 @@ export class Chart {
     this.#chart.timeScale().subscribeVisibleLogicalRangeChange((range) => {
       if (range && range.from < 20) more();
     });
-    this.#chart.subscribeCrosshairMove(({ time }) => pointed(time === undefined ? null : time * 1000));
+    this.#chart.subscribeCrosshairMove(({ time }) => pointed(time === undefined ? null : Math.round(time * 1000)));
     element.addEventListener("keydown", (event) => this.#key(event));
     this.paint();
   }
@@ -54,26 +54,29 @@ export class Chart {
   show(series, digits, fresh) {
     const shift = fresh ? null : this.#chart.timeScale().getVisibleRange();
     this.#candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
-    this.#chart.timeScale().applyOptions({ timeVisible: !["D1", "W1", "MN1"].includes(series.timeframe) });
-    this.#candles.setData(series.bars.map(candle));
-    this.#volume.setData(series.bars.map((bar) => this.#column(bar)));
-    this.#newest = series.last?.ts_open ?? 0;
+    this.#chart.timeScale().applyOptions({
+      timeVisible: !["D1", "W1", "MN1"].includes(series.timeframe),
+      secondsVisible: series.timeframe.includes(":"),
+    });
+    this.#candles.setData(series.bars.map((bar) => candle(bar, series.place(bar))));
+    this.#volume.setData(series.bars.map((bar) => this.#column(bar, series.place(bar))));
+    this.#newest = series.last ? series.place(series.last) : 0;
     if (shift) this.#chart.timeScale().setVisibleRange(shift);
     else this.#frame(series.size);
   }
 
   /** Draw one new or changed bar; false when it is older than the newest one and the whole has to be shown. */
-  update(bar) {
-    if (bar.ts_open < this.#newest) return false;
-    this.#newest = bar.ts_open;
-    this.#candles.update(candle(bar));
-    this.#volume.update(this.#column(bar));
+  update(bar, place) {
+    if (place < this.#newest) return false;
+    this.#newest = place;
+    this.#candles.update(candle(bar, place));
+    this.#volume.update(this.#column(bar, place));
     return true;
   }
 
-  #column(bar) {
+  #column(bar, place) {
     const way = bar.close < bar.open ? "down" : "up";
-    return { time: bar.ts_open / 1000, value: bar.tick_volume, color: `${color(way)}55` };
+    return { time: place / 1000, value: bar.tick_volume, color: `${color(way)}55` };
   }
 
   #frame(size) {

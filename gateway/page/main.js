@@ -116,8 +116,8 @@ function tell() {
 
 const chart = new Chart($("chart"), {
   more: () => older(),
-  pointed: (tsOpen) => {
-    pointed = tsOpen;
+  pointed: (place) => {
+    pointed = place;
     legend();
   },
 });
@@ -129,10 +129,10 @@ function draw(fresh = false) {
 
 /** Take bars in; those at the end are drawn at once, anything older redraws the whole. */
 function take(bars) {
-  const changed = bars.filter((bar) => series.add(bar)).sort((a, b) => a.ts_open - b.ts_open);
+  const changed = bars.filter((bar) => series.add(bar)).sort((a, b) => a.ts_open - b.ts_open || a.number - b.number);
   if (!changed.length) return;
   updates += changed.length;
-  if (!changed.every((bar) => chart.update(bar))) chart.show(series, digitsOf(series.symbol), false);
+  if (!changed.every((bar) => chart.update(bar, series.place(bar)))) chart.show(series, digitsOf(series.symbol), false);
   notice();
   tell();
 }
@@ -160,7 +160,8 @@ async function older() {
   const mine = series;
   loading = true;
   try {
-    const parameters = { symbol: mine.symbol, timeframe: mine.timeframe, to: mine.first.ts_open, limit: PAGE_OF_BARS };
+    const to = mine.first.ts_open + (mine.first.day == null ? 0 : 1); // two of a day may open at once
+    const parameters = { symbol: mine.symbol, timeframe: mine.timeframe, to, limit: PAGE_OF_BARS };
     const { bars } = await get("bars", parameters);
     if (mine !== series) return;
     exhausted = bars.length < PAGE_OF_BARS;

@@ -113,7 +113,9 @@ class Table:
         return pl.any_horizontal(
             *(pl.col(name).is_infinite() for name in numbers),
             *(
-                ~pl.col(name).is_between(FIRST_MS * 1_000 // unit, LAST_MS * 1_000 // unit)
+                ~(pl.col(name).fill_null(0) if name in self._nullable else pl.col(name)).is_between(
+                    FIRST_MS * 1_000 // unit, LAST_MS * 1_000 // unit
+                )
                 for name, (unit, _) in self.times.items()
             ),
         )
@@ -123,11 +125,17 @@ class Table:
         return (pl.col(name) * unit).cast(pl.Datetime("us", zone))
 
     @cached_property
+    def _nullable(self) -> set[str]:
+        return {field["name"] for field in definition(self.record)["fields"] if isinstance(field["type"], list)}
+
+    @cached_property
     def _fields(self) -> Mapping[str, str]:
         return {field["name"]: _kind(field["type"]) for field in definition(self.record)["fields"]}
 
 
 def _kind(avro: Any) -> str:
+    if isinstance(avro, list):  # null or the one other
+        avro = avro[1]
     return str(avro.get("logicalType", avro["type"])) if isinstance(avro, dict) else str(avro)
 
 
@@ -139,6 +147,6 @@ BARS: Final = Table(
     topics.BARS,
     "Bar",
     "ts_open",
-    ("symbol", "timeframe", "ts_open", "revision", "source_partition", "source_offset"),
+    ("symbol", "timeframe", "ts_open", "number", "revision", "source_partition", "source_offset"),
 )
 TABLES: Final = (TICKS, REJECTED, BARS)

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pydantic import SecretStr
 
 from infra.lake.layout import BARS, FIRST_MS, LAST_MS, TABLES, TICKS, Table
+from infra.market.counts import is_count
 from infra.worlds import World
 from schemas.errors import StoreError
 
@@ -24,6 +25,9 @@ StorageOptions = Mapping[str, SecretStr]
 
 MOST_PARTITIONS: Final = 1_000
 """The most that `infra.settings.KafkaSettings.partitions` allows."""
+
+DAY_AROUND_MS: Final = 2 * 86_400_000
+"""No server day is longer."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,13 +73,20 @@ def read_ticks(
 def read_bars(
     uri: str, options: StorageOptions | None, world: str, symbol: str, timeframe: str, *, start_ms: int, end_ms: int
 ) -> pl.DataFrame:
-    """Bars of a symbol that open in [start_ms, end_ms), each in its last revision, in order of ts_open.
+    """Bars of a symbol that open in [start_ms, end_ms), each in its last revision, in order of ts_open and number.
 
     All fields of Bar, times as in `schemas.records`, and world, source_partition, source_offset.
     Raises StoreError when the lake cannot be read.
     """
-    found = _read(uri, options, BARS, (start_ms, end_ms), _series(world, symbol) & (pl.col("timeframe") == timeframe))
-    return found.sort("ts_open", "revision", "source_offset").unique("ts_open", keep="last", maintain_order=True)
+    window, which = (start_ms, end_ms), _series(world, symbol) & (pl.col("timeframe") == timeframe)
+    if not is_count(timeframe):
+        found = _read(uri, options, BARS, window, which).sort("ts_open", "revision", "source_offset")
+        return found.unique("ts_open", keep="last", maintain_order=True)
+    # A correction moves such a bar within its day, so its last revision may open outside the window.
+    found = _read(uri, options, BARS, (start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS), which)
+    last = found.sort("revision", "source_offset").unique(["day", "number"], keep="last", maintain_order=True)
+    within = pl.col("ts_open").is_between(start_ms, end_ms, closed="left")
+    return last.filter(within).sort("ts_open", "number")
 
 
 def ends(

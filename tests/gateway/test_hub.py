@@ -36,14 +36,16 @@ class Ear:
         self.heard.append(message)
 
 
-def bar(symbol: str, timeframe: str, ts_open: int, revision: int = 0) -> dict[str, Any]:
+def bar(symbol: str, timeframe: str, ts_open: int, revision: int = 0, **fields: int | None) -> dict[str, Any]:
     return {
+        "day": None,
+        "number": 0,
         "symbol": symbol,
         "timeframe": timeframe,
         "ts_open": ts_open,
         "ts_close": ts_open + 1,
         "revision": revision,
-    }
+    } | fields
 
 
 SUBSCRIPTIONS = st.sets(
@@ -79,6 +81,15 @@ def test_snapshot_and_updates_are_all_and_each_once(
     hub.leave(ear)
     hub.apply(Update(bars=[Placed(bar("EURUSD", "M1", 99), 0, 99)]))
     assert len(ear.heard) == len(wanted)
+
+
+def test_a_revised_count_bar_replaces_the_one_of_its_number() -> None:
+    window = ClosedBars(since=0)
+    rows = [bar("EURUSD", "T:5", 10, day=7), bar("EURUSD", "T:5", 30, day=7, number=1)]
+    moved = [bar("EURUSD", "T:5", 30, 1, day=7, number=0), bar("EURUSD", "T:5", 30, 1, day=7, number=1)]
+    for offset, row in enumerate([*rows, *reversed(moved)]):
+        window.add(Placed(row, 0, offset))
+    assert window.rows() == moved
 
 
 def test_a_window_knows_from_where_on_it_is_whole() -> None:

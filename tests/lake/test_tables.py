@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
 from infra.lake.tables import drop_world, ends, read_bars, read_ticks, revealed, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
+from schemas.records import Bar
 from sinks.lake import LakeSink
 from sinks.sink import Source
 from tests.sinks.stores import START, bar, batch, tick
@@ -71,6 +73,19 @@ def test_a_bar_comes_in_its_last_revision_and_the_table_holds_all(uri: str, sink
     found = read_bars(uri, None, "main", "EURUSD", "M1", start_ms=0, end_ms=2**60)
     assert found.select("revision", "close", "status").rows() == [(2, 3.0, "revised"), (1, 2.0, "revised")]
     assert DeltaTable(table_uri(uri, BARS)).count() == 6
+
+
+def test_a_count_bar_is_found_where_its_last_revision_opens(uri: str, sink: LakeSink) -> None:
+    def counted(number: int, opens: int, revision: int = 0) -> Bar:
+        name = {"timeframe": "T:5", "day": START, "number": number}
+        return replace(bar(0), ts_open=START + opens, ts_close=START + opens + 9, revision=revision, **name)  # type: ignore[arg-type]
+
+    before, after = [counted(0, 0), counted(1, 10), counted(2, 30)], [counted(1, 8, 1), counted(2, 8, 1)]
+    sink.write(batch(BARS, [*before, *after]))
+    sink.commit({MAIN_BARS: 5})
+    found = read_bars(uri, None, "main", "EURUSD", "T:5", start_ms=START + 5, end_ms=START + 10)
+    assert found.select("number", "revision").rows() == [(1, 1), (2, 1)]
+    assert read_bars(uri, None, "main", "EURUSD", "T:5", start_ms=START + 10, end_ms=START + 50).height == 0
 
 
 def test_worlds_are_dropped_one_by_one_and_may_begin_again(uri: str, sink: LakeSink) -> None:
