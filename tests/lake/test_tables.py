@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -204,6 +204,11 @@ def test_times_keep_every_millisecond(times: list[int]) -> None:
     assert back["ts_event"].to_list() == sorted(times)
     assert back["server_time"].to_list() == sorted(times)
     assert back["ts_recv"].to_list() == [at * 1_000 + 999 for at in sorted(times)]
+
+
+def test_a_day_may_be_absent_but_not_impossible() -> None:
+    frame = pl.DataFrame([asdict(bar(0, day=day)) for day in (None, START, 2**60)])
+    assert frame.select(BARS.unfit()).to_series().to_list() == [False, False, True]
 
 
 def test_every_table_says_what_it_holds() -> None:

@@ -11,13 +11,13 @@ from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 from infra import kafka as clients
 from infra import topics
 from infra.kafka_log import partition_count
-from infra.settings import ProcessorSettings, Settings
+from infra.settings import BarSettings, ProcessorSettings, Settings
 from infra.worlds import World
 from processors.service import STOP_SECONDS
 from schemas.codec import Codec
-from schemas.records import Bar, BarStatus, EventKind, FeedEvent, Tick
+from schemas.records import Bar, BarStatus, Control, ControlKind, EventKind, FeedEvent, Tick
 from tests.processors.oracle import caught_up, check, output
-from tests.processors.stream import FEED, Stream
+from tests.processors.stream import FEED, SHARD, Stream
 from tests.support import Child, Out, eventually, produce_all
 
 pytestmark = pytest.mark.kafka
@@ -171,6 +171,47 @@ def test_a_correction_revises_what_closed_before_a_restart(
                             last_tick_ts=third.last_tick_ts, last_tick_ordinal=third.last_tick_ordinal)  # fmt: skip
     revised = {bar.key for bars in after.values() for bar in bars if bar.revision}
     assert all(name.startswith(f"{symbol}|") and name.endswith(f"|{stream.start_ms}") for name in revised)
+
+
+@pytest.mark.one_broker
+def test_a_correction_cuts_the_days_tick_bars_anew_after_a_restart(
+    settings: Settings, codec: Codec, raw: str, stream: Stream
+) -> None:
+    name, size, symbol = "T:10", 10, stream.symbols[0]
+    counting = settings.model_copy(update={"bars": BarSettings(timeframes=("M1", name))})
+    since = stream.start_ms - 26 * 3_600_000
+    covered = Control(kind=ControlKind.COVERAGE, feed=FEED, shard=SHARD, symbol=symbol, time=since)
+    late = Tick(
+        symbol=symbol, ts_event=stream.start_ms + 60_000, ordinal=999, bid=0.5, ask=0.75, flags=6, feed=FEED,
+        server_time=stream.start_ms, ts_recv=stream.time * 1_000, correction=True,
+    )  # fmt: skip
+    produce_all(settings, raw, [*stream.specs(), Out(symbol, codec.encode(covered), since)])
+    produce_all(settings, raw, stream.ticks(500, step_ms=2_000))
+    with Child(counting, "processor"):
+        eventually(lambda: caught_up(settings, codec))
+    with Child(counting, "processor"):
+        produce_all(settings, raw, [Out(symbol, codec.encode(late), late.ts_event)])
+        produce_all(settings, raw, stream.ticks(100, step_ms=2_000))
+        eventually(lambda: caught_up(settings, codec))
+    ticks = [codec.decode(m.value() or b"") for m in output(settings, topics.TICKS_CLEAN)]
+    mine = sorted((t.ts_event, t.ordinal) for t in ticks if isinstance(t, Tick) and t.symbol == symbol)
+    days: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for identity in mine:
+        days[identity[0] // 86_400_000 * 86_400_000].append(identity)
+    expected = {
+        f"{symbol}|{name}|{day}.{at // size}": (found[at], found[at + size - 1])
+        for day, found in days.items()
+        for at in range(0, len(found) - size + 1, size)
+    }
+    bars = [codec.decode(m.value() or b"") for m in output(settings, topics.BARS)]
+    counted = [bar for bar in bars if isinstance(bar, Bar) and bar.timeframe == name and bar.tick_count == size]
+    seen = {
+        bar.key: ((bar.first_tick_ts, bar.first_tick_ordinal), (bar.last_tick_ts, bar.last_tick_ordinal))
+        for bar in counted
+    }
+    assert seen == expected
+    assert sum(bar.revision == 1 for bar in counted) > 3
+    assert {bar.symbol for bar in counted} == {symbol}
 
 
 def test_a_second_worker_stands_by_or_shares(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from schemas.errors import ComponentError, StoreError
 from sinks.csv import CsvSink, _text
 from sinks.journal import Journal
 from sinks.sink import Source
-from tests.sinks.stores import bar, batch, csv_rows, tick
+from tests.sinks.stores import START, bar, batch, csv_rows, tick
 
 SOURCE = Source("main.ticks.clean", 0)
 BARS_SOURCE = Source("main.bars", 0)
@@ -47,6 +48,15 @@ def test_files_and_metadata_stand_where_the_first_users_look(tmp_path: Path) -> 
     record = json.loads((tmp_path / "metadata" / "000001.json").read_text("utf-8"))
     assert record["sources"][1] == {"topic": "main.ticks.clean", "partition": 0, "from": None, "to": 2, "rows": 2}
     assert {file["path"] for file in record["files"]} == set(found)
+
+
+def test_count_bars_have_a_folder_that_every_system_takes(tmp_path: Path) -> None:
+    with closing(CsvSink(tmp_path, "main")) as sink:
+        sink.positions([SOURCE])
+        sink.write(batch(BARS, [replace(bar(0, timeframe="T:1000"), day=START, number=7)]))
+        sink.commit({SOURCE: 1})
+    (row,) = csv.DictReader((tmp_path / "ohlcv/EURUSD/T%3A1000/2014-05-02.000001.csv").read_text().splitlines())
+    assert (row["day"], row["number"]) == ("2014-05-02T03:06:40.000Z", "7")
 
 
 @pytest.mark.parametrize("step", ["record", "first file", "second file"])
