@@ -29,7 +29,13 @@ _CLOSE_ENOUGH: Final = 1e-12
 _EXAMPLES: Final = 20
 
 KEY_TEXT: Final = pl.format("{}|{}|{}", *KEY)
-"""A bar's record key."""
+"""The record key of a timeframe's bar."""
+RECORD_KEY: Final = (
+    pl.when(pl.col("day").is_null())
+    .then(KEY_TEXT)
+    .otherwise(pl.format("{}|{}|{}.{}", "symbol", "timeframe", "day", "number"))
+)
+"""The record key of any bar."""
 
 Key = tuple[str, str]
 """Symbol and timeframe."""

@@ -16,6 +16,7 @@ from infra import topics
 from infra.iso import iso
 from infra.kafka import partition_for
 from infra.market.calendar import HOLIDAY, MARKET_CLOSED, OPEN, default_calendar, parse_calendar
+from infra.market.counts import is_count
 from infra.market.timeframes import TIMEFRAMES, bounds
 from infra.market.zones import ServerZone
 from infra.proof.comparing import Book, unlike
@@ -77,6 +78,8 @@ def explain(settings: Settings, reader: Reader, symbol: str, timeframe: str, at:
 
     Raises UsageError for a symbol or a timeframe that the world does not have, and what `verify` raises.
     """
+    if is_count(timeframe):
+        raise UsageError(f"{timeframe}: only bars of timeframes are explained; verify derives these as well")
     count = len(reader.extents(topics.TICKS_RAW))
     number = partition_for(symbol, count)
     live = reader.live(number).get(symbol)

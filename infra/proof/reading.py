@@ -12,7 +12,7 @@ from confluent_kafka import Message, TopicPartition
 
 from infra import topics
 from infra.kafka_log import extents, read_to_end, since
-from infra.proof.comparing import KEY_TEXT
+from infra.proof.comparing import RECORD_KEY
 from infra.proof.matching import TICK
 from infra.proof.partition import Part, Placed
 from infra.settings import Settings
@@ -199,9 +199,9 @@ class Reader:
             last_offset=pl.Series([header(message, "last_offset") for message in places], dtype=pl.Int64),
             at=pl.Series([message.offset() for message in places], dtype=pl.Int64),
         )
-        own = pl.col("keyed") == KEY_TEXT.cast(pl.Binary)
+        own = pl.col("keyed") == RECORD_KEY.cast(pl.Binary)
         self._note(messages, decoded, "Bar")
-        for key, name, at in frame.filter(~own).select("keyed", KEY_TEXT.alias("name"), "at").iter_rows():
+        for key, name, at in frame.filter(~own).select("keyed", RECORD_KEY.alias("name"), "at").iter_rows():
             self.foreign.append(f"{messages[0].topic()} offset {at}: the bar {name} under the key {key!r}")
         return frame.filter(own).drop(INDEX, "keyed")
 

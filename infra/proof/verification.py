@@ -11,7 +11,9 @@ import polars as pl
 
 from infra import topics
 from infra.kafka import partition_for
-from infra.proof.comparing import KEY_TEXT, TERMINAL, Book, Comparison
+from infra.market.counts import is_count
+from infra.proof.comparing import RECORD_KEY, TERMINAL, Book, Comparison
+from infra.proof.counts import CountBook
 from infra.proof.derivation import KEY
 from infra.proof.matching import IDENTITY, TICK, Account, Matching
 from infra.proof.partition import Part, Partition, Terrain
@@ -109,21 +111,23 @@ class Proof:
         }
         bars = reader.bars(topics.BARS, number, scope.keys)
         within = (pl.col("ts_open") >= scope.from_) & (pl.col("ts_close") <= scope.to)
-        self.found: Final = bars.filter(within & (pl.col("cause") < reached))
-        """The bars there are."""
-        self._newer = bars.filter(pl.col("cause") >= reached).select(KEY_TEXT).to_series().to_list()
+        found = bars.filter(within & (pl.col("cause") < reached))
+        self.found: Final = found.filter(pl.col("day").is_null())
+        """The timeframes' bars there are."""
+        self._newer = bars.filter(pl.col("cause") >= reached).select(RECORD_KEY).to_series().to_list()
         made = {(symbol, start.timeframe) for symbol, live in self._live.items() for start in live.timeframes}
-        named = set(self.found.select("symbol", "timeframe").unique().iter_rows())
+        named = set(found.select("symbol", "timeframe").unique().iter_rows())
         self._dropped = {(symbol, timeframe) for symbol, timeframe in named - made if symbol in self._live}
         oldest = reader.first_time(topics.TICKS_CLEAN, number)
         self.since: Final = 0 if oldest < 0 else oldest + _SKEW_MS
         """Ticks before it may be gone from ``ticks.clean``."""
         others = (reader.first_time(topic, number) for topic in (topics.TICKS_REJECTED, topics.DEAD_LETTERS))
+        names = {symbol: self._timeframes(live) for symbol, live in self._live.items()}
         terrain = Terrain(
             max(scope.from_, self.since),
             scope.to,
-            {symbol: self._timeframes(live) for symbol, live in self._live.items()},
-            settings.bars.timeframes,
+            {symbol: {name: at for name, at in each.items() if not is_count(name)} for symbol, each in names.items()},
+            tuple(name for name in settings.bars.timeframes if not is_count(name)),
             settings.processor.future_tolerance_ms,
         )
         matching = Matching(
@@ -133,15 +137,20 @@ class Proof:
             truncated=self._low > 0,
         )
         self.partition: Final = Partition(terrain, matching)
+        counted = found.filter(pl.col("day") >= terrain.from_)
+        counts = {name: {made.timeframe: made.from_ for made in live.timeframes} for name, live in self._live.items()}
+        self._counts = CountBook(counted, self._newer, counts, terrain.from_, scope.to)
 
     def compare(self, report: Report) -> None:
         """Derive the bars and hold them against those there are."""
         book = Book(self.found, self._newer, self._dropped, report.bars)
+        self.partition.watch = self._counts.take
         rates = self._reader.bars(topics.RATES, self._number, self._scope.keys) if report.rates is not None else None
         for bars in self.derived():
             book.hold(bars)
             if report.rates is not None and rates is not None:
                 report.rates.compare(beside(bars, rates), TERMINAL)
+        self._counts.compare(self.partition.series, report.bars)
         book.finish(self.since, [symbol for symbol, item in self.partition.series.items() if item.terms])
         report.account.add(self.partition.matching.account)
         if self.since:

@@ -4,13 +4,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from infra import kafka as clients
 from infra import topics
+from infra.kafka import partition_for
 from infra.kafka_log import partition_count
+from infra.proof.reading import Reader
+from infra.proof.verification import Scope, verify
 from infra.settings import BarSettings, ProcessorSettings, Settings
 from infra.worlds import World
 from processors.service import STOP_SECONDS
@@ -210,8 +214,28 @@ def test_a_correction_cuts_the_days_tick_bars_anew_after_a_restart(
         for bar in counted
     }
     assert seen == expected
-    assert sum(bar.revision == 1 for bar in counted) > 3
+    assert sum(bar.revision == 1 for bar in counted) > 1
     assert {bar.symbol for bar in counted} == {symbol}
+    report = verify(counting, Reader(counting, codec, Event()), Scope(), with_rates=False)
+    assert report.proved
+    tally = report.bars.tallies[symbol, name]
+    assert (tally.equal, tally.gone) == (
+        len({bar.key for bar in bars if isinstance(bar, Bar) and bar.timeframe == name}),
+        0,
+    )
+    forged = replace(counted[-1], high=9.0)
+    place = partition_for(symbol, partition_count(settings.kafka, raw))
+    produce_all(
+        settings,
+        World(settings.world).topic(topics.BARS.name),
+        [Out(forged.key, codec.encode(forged), forged.ts_close, place)],
+    )
+    assert (
+        verify(counting, Reader(counting, codec, Event()), Scope(), with_rates=False)
+        .bars.tallies[symbol, name]
+        .differing
+        == 1
+    )
 
 
 def test_a_second_worker_stands_by_or_shares(settings: Settings, codec: Codec, raw: str, stream: Stream) -> None:
