@@ -104,6 +104,35 @@ def test_the_chart_moves_and_symbol_and_timeframe_switch(page: Page, complaints:
     assert complaints == []
 
 
+COUNT_BARS = """async () => {
+  const { Series } = await import("./page/series.js");
+  const { Chart } = await import("./page/chart.js");
+  const series = new Series("EURUSD", "T:5");
+  const bar = (number, ts_open, revision = 0, closed = true) => ({
+    symbol: "EURUSD", timeframe: "T:5", day: 1000, number, ts_open, revision, closed,
+    open: 1, high: 2, low: 1, close: 2, tick_volume: 5, tick_count: 5,
+  });
+  const shown = () => series.bars.map((one) => [one.number, one.revision, series.place(one)]);
+  for (const one of [bar(2, 5003), bar(0, 1000), bar(1, 5003), bar(3, 5009)]) series.add(one);
+  const before = shown();
+  const chart = new Chart(document.body.appendChild(document.createElement("div")), { more() {}, pointed() {} });
+  chart.show(series, 5, true);
+  const late = bar(3, 5005, 1), open = bar(4, 6000, 0, false);
+  series.add(late);
+  series.add(open);
+  const drawn = (one) => chart.update(one, series.place(one));
+  return [before, shown(), drawn(late), drawn(open), series.get(5004).number];
+}"""
+
+
+def test_tick_bars_that_open_at_once_are_drawn_beside_each_other_and_move(page: Page, complaints: list[str]) -> None:
+    before, after, earlier, newest, pointed = page.evaluate(COUNT_BARS)
+    assert before == [[0, 0, 1_000], [1, 0, 5_003], [2, 0, 5_004], [3, 0, 5_009]]
+    assert after == [[0, 0, 1_000], [1, 0, 5_003], [2, 0, 5_004], [3, 1, 5_005], [4, 0, 6_000]]
+    assert (earlier, newest, pointed) == (False, True, 2)
+    assert complaints == []
+
+
 @pytest.mark.usefixtures("moving")
 def test_the_choice_survives_a_reload_and_colours_switch(page: Page, complaints: list[str]) -> None:
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
