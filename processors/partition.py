@@ -38,10 +38,14 @@ class Partition:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a batch is committed, and when the partition is closed."""
     closed: bool = False
+    fetched: deque[Any] = field(default_factory=deque)
+    """Batches to be filtered, in order."""
+    filtering: asyncio.Task[None] | None = None
+    """What filters them."""
     waiting: deque[Any] = field(default_factory=deque)
-    """Filtered batches to be aggregated, in order."""
-    task: asyncio.Task[None] | None = None
-    """What aggregates and commits them."""
+    """Filtered batches to be committed, in order."""
+    committing: asyncio.Task[None] | None = None
+    """What commits them."""
 
     async def settle(self) -> bool:
         """Wait until every batch that was handed to the step is committed; False if it was closed meanwhile."""

@@ -10,9 +10,10 @@ import io
 import struct
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any, Final, Protocol, cast
 
 import fastavro
@@ -109,10 +110,11 @@ def full_name(schema: Any) -> str:
 
 def to_avro(record: Any) -> dict[str, Any]:
     """The record as fastavro wants it."""
-    return {
-        avro_name: convert(getattr(record, name)) if convert else getattr(record, name)
-        for name, avro_name, convert, _ in _fields(cast("Any", type(record)))
-    }
+    names, values, converters = _writing(cast("Any", type(record)))
+    datum = dict(zip(names, values(record), strict=True))
+    for name, convert in converters:
+        datum[name] = convert(datum[name])
+    return datum
 
 
 def from_avro(name: str, datum: Mapping[str, Any]) -> Record:
@@ -140,6 +142,17 @@ def _fields(cls: Any) -> tuple[tuple[str, str, _Convert, _Convert], ...]:
     )
 
 
+@cache
+def _writing(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]], tuple[tuple[str, Any], ...]]:
+    """A record's Avro names, how to get its fields' values at once, and those that are converted."""
+    fields = _fields(cls)
+    return (
+        tuple(avro_name for _, avro_name, _, _ in fields),
+        attrgetter(*(name for name, _, _, _ in fields)),
+        tuple((avro_name, convert) for _, avro_name, convert, _ in fields if convert),
+    )
+
+
 def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     """How a field's value goes to Avro and comes back; None where it stays as it is."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -148,7 +161,7 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
         return to and _optional(to), back and _optional(back)
     if origin is tuple:
         to, back = _converters(args[0])
-        return (lambda items: [to(item) for item in items]) if to else list, (
+        return (lambda items: list(map(to, items))) if to else list, (
             (lambda items: tuple(back(item) for item in items)) if back else tuple
         )
     if dataclasses.is_dataclass(hint):
