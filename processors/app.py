@@ -1,7 +1,8 @@
 """The Faust app: two agents with a channel between them, on the batch transport.
 
-`calendar_filter` takes a fetch of one partition through the pure step; `bar_aggregator` writes what came of it. Both work
-on each partition by a task of its own: in order within it, while one partition's step overlaps another's transaction.
+`calendar_filter` takes a fetch of one partition through the pure step; `bar_aggregator` writes what came of it. Both
+work on each partition by a task of its own: in order within it, while the step of one overlaps the transaction of
+another.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def unpack_in_bulk() -> None:
 def pace_fetches(seconds: float) -> None:
     """Have aiokafka ask a broker node no more often than every ``seconds``.
 
-    The embedded broker answers empty fetches at once, whatever wait they name: an idle consumer would spin, and a
-    busy one would be given its ticks one by one.
+    A broker answers as soon as there is one record: without a pace a busy consumer would be given its ticks one by one.
+    The embedded one answers empty fetches at once, too, whatever wait they name: an idle consumer would spin.
     """
     fetch = _ORIGINAL_FETCH
     last: dict[tuple[int, int], float] = {}
