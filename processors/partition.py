@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from processors.core.state import State
-from processors.records import RawRecord
+from processors.records import Records
 from processors.transaction import Writer
 
 
@@ -60,9 +59,9 @@ class Fetch:
     """What one fetch gave of one partition: one unit of work, one transaction."""
 
     partition: Partition
-    records: Sequence[RawRecord]
+    records: Records
 
     @property
     def next_offset(self) -> int:
         """The offset after its last record; offsets in between may be missing."""
-        return self.records[-1].offset + 1
+        return self.records.offsets[-1] + 1

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final, cast
 
 import numpy as np

@@ -11,6 +11,7 @@ import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
@@ -22,6 +23,7 @@ import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.state.WindowStore;
 
 /** Kafka Streams, exactly once: ticks decoded from Avro, filtered into one topic, one-minute bars into another. */
 public final class Peer {
@@ -100,7 +102,8 @@ public final class Peer {
             .aggregate(
                 () -> new Bar(0, 0, 0, 0, 0),
                 (symbol, bid, bar) -> bar.with(bid),
-                Materialized.with(Serdes.ByteArray(), bars()))
+                Materialized.<byte[], Bar, WindowStore<Bytes, byte[]>>with(Serdes.ByteArray(), bars())
+                    .withRetention(Duration.ofDays(1))) // by default each minute is a database of its own
             .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded()))
             .toStream((window, bar) -> window.key())
             .to(env("BARS"), Produced.with(Serdes.ByteArray(), bars()));
