@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections import deque
+from typing import cast
 
 import fastavro
 import numpy as np
@@ -113,8 +114,7 @@ def live_latencies(place: Stage, reader: Reader, sent: Sent, since: float) -> np
     """Of each tick, in ms: the first record of its symbol that holds it shows it."""
     found = []
     for moment, value in reader.seen:
-        live = place.codec.decode(value)
-        assert isinstance(live, LiveBars)
+        live = cast("LiveBars", place.codec.decode(value))
         waiting = sent[live.symbol]
         while waiting and waiting[0][0] <= (live.last_ts, live.last_ordinal):
             at = waiting.popleft()[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import random
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -12,8 +10,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import fastavro
+import numpy as np
 from confluent_kafka import TopicPartition
+from numpy.typing import NDArray
 
 from infra import kafka as clients
 from infra import provision, topics
@@ -24,8 +23,7 @@ from infra.registry.client import connect
 from infra.settings import KafkaSettings, RegistrySettings, Settings
 from infra.worlds import World
 from schemas.codec import Codec
-from schemas.definitions import parsed
-from schemas.records import Control, ControlKind, SymbolSpec
+from schemas.records import Control, ControlKind, SymbolSpec, Tick
 from tests.support import Child
 
 SYMBOLS = [f"SYM{number:02}" for number in range(28)]
@@ -35,6 +33,7 @@ STEP_MS = 20
 """Between two ticks of all symbols together: two a second for each."""
 PARTITIONS = 8
 
+Ints = NDArray[np.int64]
 Record = tuple[str, bytes, int]
 """Symbol, value, UTC milliseconds."""
 
@@ -105,18 +104,45 @@ def controls(codec: Codec, start_ms: int) -> Iterator[Record]:
 
 def ticks(codec: Codec, count: int, start_ms: int, step_ms: float) -> Iterator[Record]:
     """Random walks of symbols drawn at random, one tick every ``step_ms``."""
-    draw = random.Random(7)  # noqa: S311 - prices, not secrets
-    header, schema, write = codec.headers["Tick"], parsed("Tick"), fastavro.schemaless_writer
-    datums = {symbol: {"symbol": symbol, "bid": 1.1, "flags": 6, "feed": FEED} for symbol in SYMBOLS}
-    for number in range(count):
-        symbol, time_ms = draw.choice(SYMBOLS), start_ms + 1 + int(number * step_ms)
-        datum = datums[symbol]
-        bid = round(datum["bid"] + draw.choice((-1e-5, 1e-5)), 5)  # type: ignore[operator]
-        datum.update(bid=bid, ask=round(bid + 1e-4, 5), ts_event=time_ms, server_time=time_ms, ts_recv=time_ms * 1000)
-        out = io.BytesIO(header)
-        out.seek(len(header))
-        write(out, schema, datum)
-        yield symbol, out.getvalue(), time_ms
+    draw = np.random.default_rng(7)
+    which, steps = draw.integers(0, len(SYMBOLS), count), draw.choice((-1, 1), count)
+    points = np.empty(count, np.int64)
+    for at in range(len(SYMBOLS)):
+        points[which == at] = 110_000 + np.cumsum(steps[which == at])
+    times = start_ms + 1 + (np.arange(count) * step_ms).astype(np.int64)
+    values = _encoded(codec, which, times, points)
+    for at, time_ms, value in zip(which.tolist(), times.tolist(), values, strict=True):
+        yield SYMBOLS[at], value, time_ms
+
+
+def _encoded(codec: Codec, which: Ints, times: Ints, points: Ints) -> Iterator[bytes]:
+    """The ticks' messages by column. All are as long as the first, whose bytes are the pattern for the rest."""
+
+    def tick(at: int) -> bytes:
+        time_ms, bid, ask = int(times[at]), points[at] / 1e5, (points[at] + 10) / 1e5
+        times_of = {"ts_event": time_ms, "ordinal": 0, "server_time": time_ms, "ts_recv": time_ms * 1_000}
+        return codec.encode(Tick(symbol=SYMBOLS[which[at]], bid=bid, ask=ask, flags=6, feed=FEED, **times_of))
+
+    pattern = np.frombuffer(tick(0), np.uint8)
+    rows = np.tile(pattern, (len(times), 1))
+    symbols = np.array([list(symbol.encode()) for symbol in SYMBOLS], np.uint8)
+    rows[:, 6:11] = symbols[which]
+    rows[:, 11:17] = rows[:, 57:63] = _varints(times, 6)
+    rows[:, 18:26] = (points / 1e5).view(np.uint8).reshape(-1, 8)
+    rows[:, 26:34] = ((points + 10) / 1e5).view(np.uint8).reshape(-1, 8)
+    rows[:, 63:71] = _varints(times * 1_000, 8)
+    for at in (0, len(times) // 2, len(times) - 1):
+        if rows[at].tobytes() != tick(at):
+            raise SystemExit("a tick's bytes are not laid out as they were when this was written")
+    return map(bytes, rows)
+
+
+def _varints(numbers: Ints, size: int) -> NDArray[np.uint8]:
+    """Avro longs that all take ``size`` bytes."""
+    shifted = (numbers[:, None] << 1) >> (7 * np.arange(size))
+    found: NDArray[np.uint8] = (shifted & 0x7F | 0x80).astype(np.uint8)
+    found[:, -1] &= 0x7F
+    return found
 
 
 def publish(settings: Settings, records: Iterable[Record]) -> int:

@@ -3,8 +3,8 @@
     python -m benchmarks.peers [--ticks 2000000] [--rounds 3] [--only worker,streams]
 
 Each filters the ticks into a topic and makes bars: the worker of nine timeframes, all others of one minute. Faust,
-which does less than 50,000/s, is stopped after 200,000 records. Starts a real Kafka of one node. Needs Java 17, Maven (for Kafka
-Streams) and uv (it fetches Quix Streams from PyPI into an environment of its own).
+which does less than 50,000/s, is stopped after 200,000 records. Starts a real Kafka of one node. Needs Java 17, Maven
+(for Kafka Streams) and uv (it fetches Quix Streams from PyPI into an environment of its own).
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _table(title: str, results: dict[str, list[tuple[Result, float]]]) -> Table:
 def _spread(values: Iterable[float], form: str) -> str:
     """The median, and least and most."""
     found = sorted(values)
-    return f"{form.format(median(found))} ({form.format(found[0])}–{form.format(found[-1])})"
+    return f"{form.format(median(found))} ({form.format(found[0])}-{form.format(found[-1])})"
 
 
 if __name__ == "__main__":
