@@ -21,10 +21,17 @@ class RawRecord(NamedTuple):
 class Unpacked(Protocol):
     """What is used of a record that aiokafka's C parser makes."""
 
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    timestamp: int
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
