@@ -1,4 +1,4 @@
-"""Ticks per CPU second of the pure step (filter and bars of nine timeframes), as a ratio to decoding the same batches.
+"""Where a worker's CPU time goes, less what Kafka's clients take: microseconds a tick, one thread, no broker.
 
 python benchmarks/core.py [--symbols 28] [--batch 20000] [--batches 20]
 """
@@ -14,13 +14,16 @@ from typing import Any
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is loaded: a partition has one core
 
 import numpy as np
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from infra.market.calendar import default_calendar
 from infra.settings import BarSettings
+from processors import hooks
 from processors.core.recall import released
 from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Rules
+from processors.records import Records
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.definitions import NAMES, Schema, definition
@@ -88,6 +91,23 @@ def key(record: Tick | Control) -> bytes:
     return (record.symbol or f"@{record.feed}/{record.shard}").encode()
 
 
+def fetched(codec: Codec, part: list[Tick | Control]) -> DefaultRecordBatch:
+    """The records as a record batch that a broker sends."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=3,
+        is_transactional=0,
+        producer_id=1,
+        producer_epoch=0,
+        base_sequence=0,
+        batch_size=2**30,
+    )
+    for at, record in enumerate(part):
+        stamp = record.ts_event if isinstance(record, Tick) else record.time
+        builder.append(at, stamp, key(record), codec.encode(record), [])
+    return DefaultRecordBatch(bytes(builder.build()))
+
+
 def measured(work: Callable[[], Any]) -> tuple[Any, float]:
     began = time.process_time()
     result = work()
@@ -105,31 +125,39 @@ def main() -> None:
     symbols = [f"SYM{n:03}" for n in range(arguments.symbols)]
     codec, rules = Codec(Ids()), Rules((*BarSettings().timeframes, *arguments.also))
     stream = specs(symbols) + ticks(symbols, arguments.batch * arguments.batches, arguments.rate)
-    state, count, bars, decoding, stepping = State(), 0, 0, 0.0, 0.0
+    state, count, bars = State(), 0, 0
+    spent = dict.fromkeys(("unpack", "decode", "step", "encode"), 0.0)
+    hooks.calm_garbage_collector()
     for start in range(0, len(stream), arguments.batch):
         part = stream[start : start + arguments.batch]
-        values = [codec.encode(record) for record in part]
-        keys = [key(record) for record in part]
-        stamps = [record.ts_event if isinstance(record, Tick) else record.time for record in part]
-        decoded, seconds = measured(lambda values=values: decode_batch(values, codec))
-        decoding += seconds
-        batch = Batch(decoded.frame, decoded.others, decoded.bad, keys, stamps, list(range(start, start + len(part))))
-        (outcome, state), seconds = measured(
+        sent = fetched(codec, part)
+        records, unpacking = measured(lambda unpacked=sent: Records.of(unpacked))
+        decoded, decoding = measured(lambda records=records: decode_batch(records.values, codec))
+        batch = Batch(
+            decoded.frame,
+            decoded.others,
+            decoded.bad,
+            records.keys,
+            records.timestamps,
+            range(start, start + len(part)),
+        )
+        (outcome, state), stepping = measured(
             lambda batch=batch, state=state: step(released(state, batch.frame), batch, rules)
         )
+        made = [*(item.bar for item in outcome.closed), *(live for live, _ in outcome.live)]
+        _, encoding = measured(lambda made=made: [codec.encode(record) for record in made])
         if start:  # the first batch holds the specs and warms caches
-            stepping += seconds
             count += decoded.frame.height
             bars += len(outcome.closed)
-        else:
-            decoding = 0.0
+            for name, seconds in zip(spent, (unpacking, decoding, stepping, encoding), strict=True):
+                spent[name] += seconds
         if outcome.dead or outcome.repeats:
             raise SystemExit(
                 f"{len(outcome.dead)} dead letters and {outcome.repeats} repeats: not what was to be measured"
             )
     print(f"{count:,} ticks of {len(symbols)} symbols in batches of {arguments.batch:,}; {bars:,} bars closed")
-    print(f"decode {count / decoding:12,.0f} ticks/CPU s")
-    print(f"step   {count / stepping:12,.0f} ticks/CPU s   {decoding / stepping:.2f} of decoding")
+    for name, seconds in {**spent, "all": sum(spent.values())}.items():
+        print(f"{name:7} {seconds / count * 1e6:6.2f} us a tick {count / seconds:12,.0f} ticks a CPU second")
 
 
 if __name__ == "__main__":

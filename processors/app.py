@@ -1,14 +1,15 @@
 """The Faust app: two agents with a channel between them, on the batch transport.
 
-`calendar_filter` takes a fetch of one partition through the pure step; `bar_aggregator` writes what came of it, each
-partition by a task of its own, so that transactions of different partitions overlap.
+`calendar_filter` takes a fetch of one partition through the pure step; `bar_aggregator` writes what came of it. Both
+work on each partition by a task of its own: in order within it, while the step of one overlaps the transaction of
+another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -108,10 +109,12 @@ class _Agents:
         @app.agent(raw)
         async def calendar_filter(stream: Any) -> None:
             async for event in stream.noack().events():
-                if self._is_current(event.value.partition):
-                    work = await self._guarded(self._process, event.value)
-                    if work:
-                        await filtered.put((event, work))
+                partition = event.value.partition
+                if self._is_current(partition):
+                    partition.fetched.append(event)
+                    if partition.filtering is None:
+                        work = self._guarded(self._filter_fetched, partition, filtered.put)
+                        partition.filtering = asyncio.create_task(work)
 
         @app.agent(filtered)
         async def bar_aggregator(stream: Any) -> None:
@@ -119,11 +122,21 @@ class _Agents:
                 partition = work.fetch.partition
                 if self._is_current(partition):
                     partition.waiting.append((event, work))
-                    if partition.task is None:
-                        partition.task = asyncio.create_task(self._guarded(self._commit_waiting, partition))
+                    if partition.committing is None:
+                        partition.committing = asyncio.create_task(self._guarded(self._commit_waiting, partition))
 
     def _is_current(self, partition: Partition) -> bool:
         return self._ownership.owned(partition.number) is partition
+
+    async def _filter_fetched(self, partition: Partition, put: Callable[[Any], Awaitable[Any]]) -> None:
+        try:
+            while partition.fetched and not partition.closed:
+                event = partition.fetched.popleft()
+                work = await self._process(event.value)
+                if work:
+                    await put((event, work))
+        finally:
+            partition.filtering = None
 
     async def _process(self, fetch: Fetch) -> Work | None:
         partition, pipeline, small = fetch.partition, self._pipeline, is_small(fetch)
@@ -149,19 +162,18 @@ class _Agents:
                 partition.pending -= 1
                 partition.settled.set()
         finally:
-            partition.task = None
+            partition.committing = None
 
-    async def _guarded(self, work: Callable[[Any], Any], argument: Any) -> Any:
-        """The result of ``work``; on any error the worker leaves, with nothing acknowledged, and None is returned.
+    async def _guarded(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Do ``work``; on any error the worker leaves, with nothing acknowledged.
 
         Faust would acknowledge the event all the same and go on with the next one.
         """
         try:
-            return await work(argument)
+            await work(*arguments)
         except ArbitrexError as error:
             self._ownership.fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is
             wrapped = ComponentError(f"the processor failed: {type(error).__name__}: {error}")
             wrapped.__cause__ = error
             self._ownership.fail(wrapped)
-        return None

@@ -14,15 +14,16 @@ from typing import Any, Final
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
+from processors.records import Records
+
 _YOUNG_OBJECTS: Final = 100_000
 
 
 def unpack_in_bulk() -> None:
-    """Have aiokafka hand over the records its C parser makes, a whole record batch at a time.
+    """Have aiokafka hand over columns of what its C parser makes, a whole record batch at a time (`Records`).
 
-    It builds a dataclass of eleven fields out of each, most of them unused here, and takes it through two generators:
-    three times the work of the parser itself. The C record has the same ``key``, ``value``, ``offset``, ``timestamp``
-    and ``headers``.
+    It builds a dataclass of eleven fields out of each record, most of them unused here, and takes it through two
+    generators: three times the work of the parser itself.
     """
     PartitionRecords._unpack_records = _unpack_batches  # noqa: SLF001 - no public way
     FetchResult.getall = _get_all
@@ -31,8 +32,8 @@ def unpack_in_bulk() -> None:
 def pace_fetches(seconds: float) -> None:
     """Have aiokafka ask a broker node no more often than every ``seconds``.
 
-    The embedded broker answers empty fetches at once, whatever wait they name: an idle consumer would spin, and a
-    busy one would be given its ticks one by one.
+    A broker answers as soon as there is one record: without a pace a busy consumer would be given its ticks one by one.
+    The embedded one answers empty fetches at once, too, whatever wait they name: an idle consumer would spin.
     """
     fetch = _ORIGINAL_FETCH
     last: dict[tuple[int, int], float] = {}
@@ -54,18 +55,18 @@ def pace_fetches(seconds: float) -> None:
 def calm_garbage_collector() -> None:
     """Have Python look for cycles rarely, and never in what was loaded at the start.
 
-    A batch makes tens of thousands of objects without a cycle among them; with the default threshold they are walked
-    again and again (270,000 against 315,000 ticks/s).
+    A batch makes thousands of objects without a cycle among them; with the default threshold they are walked again and
+    again.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 50, 1_000)
 
 
-def _unpack_batches(self: Any) -> Iterator[list[Any]]:
+def _unpack_batches(self: Any) -> Iterator[Records]:
     """As the original, with whole record batches instead of records; `_get_all` moves ``next_fetch_offset`` over them.
 
-    Yields lists, an empty one for a batch to skip, when ``next_fetch_offset`` stands behind it.
+    Yields an empty one for a batch to skip, when ``next_fetch_offset`` stands behind it.
     """
     while self._records.has_next():
         batch = self._records.next_batch()
@@ -78,29 +79,26 @@ def _unpack_batches(self: Any) -> Iterator[list[Any]]:
                 self._aborted_producers.discard(batch.producer_id)
             skipped |= batch.is_transactional and batch.producer_id in self._aborted_producers
         first = self.next_fetch_offset
-        records = [] if skipped else list(batch)
-        if records and records[0].offset < first:  # a fetch begins with the whole batch that holds its offset
-            records = [record for record in records if record.offset >= first]
-        yield records
+        # A fetch begins with the whole batch that holds its offset.
+        yield Records() if skipped else Records.of(batch).since(first)
         self.next_fetch_offset = batch.next_offset  # past what compaction took from the batch's end, too
 
 
-def _get_all(self: Any, max_records: int | None = None) -> list[Any]:
-    """As the original, of an iterator that gives lists; what is left of the last one is kept for the next call."""
+def _get_all(self: Any, max_records: int | None = None) -> Records:
+    """As the original, of an iterator that gives columns; what is left of the last ones is kept for the next call."""
     if not self.check_assignment(self._topic_partition) or not self.has_more():
-        return []
+        return Records()
     source = self._partition_records
-    found: list[Any] = getattr(self, "left", [])
+    found: Records = getattr(self, "left", None) or Records()
     while max_records is None or len(found) < max_records:
         records = next(source, None)
         if records is None:
             self._partition_records = None
             break
-        found += records
+        found.extend(records)
     else:
-        self.left = found[max_records:]
-        del found[max_records:]
-        source.next_fetch_offset = found[-1].offset + 1
+        self.left = found.split(max_records)
+        source.next_fetch_offset = found.offsets[-1] + 1
     # As `_update_position` does, which looks where the records no longer are.
     self._assignment.state_value(self._topic_partition).consumed_to(source.next_fetch_offset)
     return found

@@ -105,7 +105,7 @@ class Ownership:
         for partition in self._partitions.values():
             partition.closed = True
             partition.settled.set()
-        return [partition.task for partition in self._partitions.values() if partition.task]
+        return [partition.committing for partition in self._partitions.values() if partition.committing]
 
     def shut_down(self) -> None:
         """Let the producers go; blocks until what they were doing has ended."""
@@ -116,7 +116,7 @@ class Ownership:
         producer = clients.producer(
             self._settings.kafka,
             transactional_id=self._world.transactional_id(number),
-            **{"linger.ms": 0, "delivery.report.only.error": True},
+            **{"linger.ms": 100, "batch.num.messages": 100_000, "delivery.report.only.error": True},
         )
         try:
             producer.init_transactions(_INIT_SECONDS)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from processors.core.state import State
-from processors.records import RawRecord
+from processors.records import Records
 from processors.transaction import Writer
 
 
@@ -38,10 +37,14 @@ class Partition:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a batch is committed, and when the partition is closed."""
     closed: bool = False
+    fetched: deque[Any] = field(default_factory=deque)
+    """Batches to be filtered, in order."""
+    filtering: asyncio.Task[None] | None = None
+    """What filters them."""
     waiting: deque[Any] = field(default_factory=deque)
-    """Filtered batches to be aggregated, in order."""
-    task: asyncio.Task[None] | None = None
-    """What aggregates and commits them."""
+    """Filtered batches to be committed, in order."""
+    committing: asyncio.Task[None] | None = None
+    """What commits them."""
 
     async def settle(self) -> bool:
         """Wait until every batch that was handed to the step is committed; False if it was closed meanwhile."""
@@ -56,9 +59,9 @@ class Fetch:
     """What one fetch gave of one partition: one unit of work, one transaction."""
 
     partition: Partition
-    records: Sequence[RawRecord]
+    records: Records
 
     @property
     def next_offset(self) -> int:
         """The offset after its last record; offsets in between may be missing."""
-        return self.records[-1].offset + 1
+        return self.records.offsets[-1] + 1

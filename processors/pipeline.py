@@ -56,14 +56,14 @@ class Pipeline:
         Raises RegistryError when a schema cannot be looked up: that is not the data's fault.
         """
         records = fetch.records
-        decoded = decode_batch([record.value for record in records], self._codec)
+        decoded = decode_batch(records.values, self._codec)
         return Batch(
             decoded.frame,
             decoded.others,
             decoded.bad,
-            [record.key for record in records],
-            [record.timestamp for record in records],
-            [record.offset for record in records],
+            records.keys,
+            records.timestamps,
+            records.offsets,
         )
 
     def lacking(self, fetch: Fetch, batch: Batch) -> Mapping[str, Lack]:
@@ -103,7 +103,7 @@ class Pipeline:
         records, dead = work.fetch.records, work.outcome.dead
         struck = partition.struck
         for at, error in dead:
-            offset = records[at].offset
+            offset = records.offsets[at]
             struck.append(offset)
             while struck[0] <= offset - STRIKE_WINDOW:
                 struck.popleft()

@@ -12,7 +12,7 @@ from infra import topics
 from infra.topics import Topic
 from infra.worlds import World
 from processors.core.types import Outcome, Reason
-from processors.records import RawRecord
+from processors.records import Records
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, FencedError
 from schemas.records import FeedEvent, LiveBars, Progress
@@ -54,7 +54,7 @@ class Writer:
         self._topics = {topic.name: world.topic(topic.name) for topic in _WRITTEN}
         self._source = world.topic(topics.TICKS_RAW.name).encode()
 
-    def commit(self, records: Sequence[RawRecord], outcome: Outcome, progress: Progress) -> None:
+    def commit(self, records: Records, outcome: Outcome, progress: Progress) -> None:
         """Write what ``records`` gave, with ``progress``, and commit.
 
         Blocks until Kafka has it for good. Raises FencedError when another worker owns the partition by now,
@@ -64,7 +64,7 @@ class Writer:
             self._ticks(records, outcome)
             self._results(records, outcome)
             self._dead_letters(records, outcome)
-            self._stand(progress, records[-1].timestamp)
+            self._stand(progress, records.timestamps[-1])
 
     def note(self, event: FeedEvent) -> None:
         """Write an event in a transaction of its own. Raises as `commit`."""
@@ -87,20 +87,20 @@ class Writer:
         except KafkaException as error:
             raise broker_error(error, f"the transaction of partition {self._partition}") from error
 
-    def _ticks(self, records: Sequence[RawRecord], outcome: Outcome) -> None:
+    def _ticks(self, records: Records, outcome: Outcome) -> None:
         produce, topic, partition = self._producer.produce, self._topics[topics.TICKS_CLEAN.name], self._partition
+        keys, values, times = records.keys, records.values, records.timestamps
         for at in outcome.clean.tolist():
-            record = records[at]
             try:  # seven positions: this is the loop that counts, and keywords cost a tenth of it
-                produce(topic, record.value, record.key, partition, None, None, record.timestamp)
+                produce(topic, values[at], keys[at], partition, None, None, times[at])
             except BufferError:
-                self._send(topics.TICKS_CLEAN, record.value, record.key, record.timestamp)
+                self._send(topics.TICKS_CLEAN, values[at], keys[at], times[at])
         for at, reason in zip(outcome.rejected.tolist(), outcome.reasons.tolist(), strict=True):
             record = records[at]
             headers = [("reason", Reason(reason).label.encode()), *self._position(record.offset)]
             self._send(topics.TICKS_REJECTED, record.value, record.key, record.timestamp, headers)
 
-    def _results(self, records: Sequence[RawRecord], outcome: Outcome) -> None:
+    def _results(self, records: Records, outcome: Outcome) -> None:
         encode = self._codec.encode
         for closed in outcome.closed:
             bar = closed.bar
@@ -110,12 +110,12 @@ class Writer:
                 ("last_offset", b"%d" % closed.last_offset),
             ]
             self._send(topics.BARS, encode(bar), bar.key.encode(), bar.ts_close, headers)
-        self._live(outcome.live, records[-1].timestamp)
+        self._live(outcome.live, records.timestamps[-1])
         for at, spec in outcome.specs:
-            headers = self._position(records[at].offset)
-            self._send(topics.SYMBOLS, encode(spec), spec.symbol.encode(), records[at].timestamp, headers)
+            headers = self._position(records.offsets[at])
+            self._send(topics.SYMBOLS, encode(spec), spec.symbol.encode(), records.timestamps[at], headers)
         for at, event in outcome.events:
-            self._event(event, self._position(records[at].offset))
+            self._event(event, self._position(records.offsets[at]))
 
     def _live(self, lives: Sequence[tuple[LiveBars, int]], otherwise: int) -> None:
         """Live bars, each with the source offset that changed it; ``otherwise``: the time of those without a tick."""
@@ -123,7 +123,7 @@ class Writer:
             value, time = self._codec.encode(live), live.last_ts or otherwise
             self._send(topics.BARS_LIVE, value, live.symbol.encode(), time, self._position(offset))
 
-    def _dead_letters(self, records: Sequence[RawRecord], outcome: Outcome) -> None:
+    def _dead_letters(self, records: Records, outcome: Outcome) -> None:
         for at, error in outcome.dead:
             record = records[at]
             headers = [

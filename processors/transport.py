@@ -29,9 +29,8 @@ BATCH_RECORDS: Final = 20_000
 """aiokafka unpacks on the loop that sends heartbeats: with 100,000 a lone worker lost its membership."""
 
 _BATCHES_IN_FLIGHT: Final = 2
-_FETCH_MIN_BYTES: Final = 1_000_000
 _FETCH_WAIT_MS: Final = 50
-"""With the bytes above: small batches are gathered for this long, large ones come at once."""
+"""For the first record: a partition that has room again waits as long for a fetch of silent ones to end."""
 _PARTITION_FETCH_BYTES: Final = 4_000_000
 _FETCH_MAX_BYTES: Final = 52_428_800
 _BUSY_SECONDS: Final = 0.002
@@ -81,7 +80,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_poll_records=BATCH_RECORDS,
-            fetch_min_bytes=_FETCH_MIN_BYTES,
+            fetch_min_bytes=1,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             fetch_max_bytes=_FETCH_MAX_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,

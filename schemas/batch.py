@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final, cast
 
 import numpy as np
@@ -85,12 +86,16 @@ def decode_batch(values: Sequence[bytes | None], codec: Codec, columnar: str = "
 
 def _by_header(values: Sequence[bytes | None]) -> Mapping[bytes | None, Sequence[int]]:
     """Places in the batch by what stands before the datum; None for messages without a value."""
-    headers = [None if value is None else value[: HEADER.size] for value in values]
-    if len(set(headers)) == 1:
-        return {headers[0]: range(len(headers))}
+    first = values[0] if values else None
+    if (
+        first is not None
+        and set(map(type, values)) == {bytes}
+        and all(map(bytes.startswith, cast("Sequence[bytes]", values), repeat(first[: HEADER.size])))
+    ):
+        return {first[: HEADER.size]: range(len(values))}
     groups: dict[bytes | None, list[int]] = {}
-    for place, header in enumerate(headers):
-        groups.setdefault(header, []).append(place)
+    for place, value in enumerate(values):
+        groups.setdefault(None if value is None else value[: HEADER.size], []).append(place)
     return groups
 
 
@@ -153,11 +158,8 @@ class _Part:
 def _native(messages: Sequence[bytes], how: Plan) -> pl.DataFrame | None:
     """The frame of all ``messages``, or None unless every one of them is exactly one datum."""
     lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-    bytes_ = np.frombuffer(b"".join(messages), np.uint8)
-    of_datum = np.ones(bytes_.size, np.bool_)
-    of_datum[(np.cumsum(lengths) - lengths)[:, None] + np.arange(HEADER.size)] = False
     try:
-        frame = pl.read_avro(io.BytesIO(how.container(len(messages), bytes_[of_datum].tobytes())))
+        frame = pl.read_avro(io.BytesIO(how.container(messages, int(lengths.sum()))))
     except Exception:  # noqa: BLE001 - polars raises its own, OSError, and what its parser stumbles over
         return None
     except PanicException:  # a BaseException

@@ -10,9 +10,10 @@ import io
 import struct
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache, cached_property
+from operator import attrgetter, itemgetter
 from typing import Any, Final, Protocol, cast
 
 import fastavro
@@ -73,7 +74,8 @@ class Codec:
             if name not in NAMES:
                 raise DecodeError(f"schema {schema_id} is of {full_name(schema) or 'no record'}, not of ours")
             try:
-                known = self._writers[schema_id] = (name, parse(schema))
+                writer, own = parse(schema), parsed(name)
+                known = self._writers[schema_id] = (name, own if writer == own else writer)
             except Exception as error:  # whatever fastavro stumbles over in a stranger's schema
                 raise DecodeError(f"schema {schema_id} of {name} cannot be used: {error}") from error
         return known
@@ -91,7 +93,8 @@ def datum(name: str, writer: Schema, data: bytes) -> dict[str, Any]:
     stream = io.BytesIO(data)
     stream.seek(HEADER.size)
     try:
-        found = fastavro.schemaless_reader(stream, writer, parsed(name))
+        own = parsed(name)
+        found = fastavro.schemaless_reader(stream, writer, None if writer is own else own)
     except Exception as error:  # fastavro raises what it stumbles over: EOFError, IndexError, UnicodeDecodeError
         raise DecodeError(f"not a {name}: {str(error) or type(error).__name__}") from error
     if stream.tell() != len(data):
@@ -109,10 +112,11 @@ def full_name(schema: Any) -> str:
 
 def to_avro(record: Any) -> dict[str, Any]:
     """The record as fastavro wants it."""
-    return {
-        avro_name: convert(getattr(record, name)) if convert else getattr(record, name)
-        for name, avro_name, convert, _ in _fields(cast("Any", type(record)))
-    }
+    names, values, converters = _writing(cast("Any", type(record)))
+    datum = dict(zip(names, values(record), strict=True))
+    for name, convert in converters:
+        datum[name] = convert(datum[name])
+    return datum
 
 
 def from_avro(name: str, datum: Mapping[str, Any]) -> Record:
@@ -121,12 +125,11 @@ def from_avro(name: str, datum: Mapping[str, Any]) -> Record:
 
 
 def _build(cls: type[Any], datum: Mapping[str, Any]) -> Any:
-    return cls(
-        **{
-            name: convert(datum[avro_name]) if convert else datum[avro_name]
-            for name, avro_name, _, convert in _fields(cast("Any", cls))
-        }
-    )
+    names, values, converters = _reading(cast("Any", cls))
+    fields = dict(zip(names, values(datum), strict=True))
+    for name, convert in converters:
+        fields[name] = convert(fields[name])
+    return cls(**fields)
 
 
 _Convert = Callable[[Any], Any] | None
@@ -140,6 +143,28 @@ def _fields(cls: Any) -> tuple[tuple[str, str, _Convert, _Convert], ...]:
     )
 
 
+@cache
+def _writing(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]], tuple[tuple[str, Any], ...]]:
+    """A record's Avro names, how to get its fields' values at once, and those that are converted."""
+    fields = _fields(cls)
+    return (
+        tuple(avro_name for _, avro_name, _, _ in fields),
+        attrgetter(*(name for name, _, _, _ in fields)),
+        tuple((avro_name, convert) for _, avro_name, convert, _ in fields if convert),
+    )
+
+
+@cache
+def _reading(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], Sequence[Any]], tuple[tuple[str, Any], ...]]:
+    """The same the other way round: a record's names, how to get their values from a datum, and what is converted."""
+    fields = _fields(cls)
+    return (
+        tuple(name for name, _, _, _ in fields),
+        itemgetter(*(avro_name for _, avro_name, _, _ in fields)),
+        tuple((name, convert) for name, _, _, convert in fields if convert),
+    )
+
+
 def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     """How a field's value goes to Avro and comes back; None where it stays as it is."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -148,7 +173,7 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
         return to and _optional(to), back and _optional(back)
     if origin is tuple:
         to, back = _converters(args[0])
-        return (lambda items: [to(item) for item in items]) if to else list, (
+        return (lambda items: list(map(to, items))) if to else list, (
             (lambda items: tuple(back(item) for item in items)) if back else tuple
         )
     if dataclasses.is_dataclass(hint):

@@ -27,6 +27,8 @@ _PRIMITIVES: Final[dict[str, pl.DataType]] = {
     "double": pl.Float64(),
     "boolean": pl.Boolean(),
 }
+_WIRE_HEADER: Final = ("boolean", "float")
+"""Types of one and four bytes, as which the five before each datum are read: cheaper than cutting them off."""
 _READ_AS: Final = {"int": "long", "enum": "long"}
 _FIXED_LENGTH: Final = {"double": 8, "boolean": 1}
 _THRESHOLDS: Final = np.array([1 << (7 * n - 1) for n in range(1, 10)], np.int64)
@@ -57,9 +59,9 @@ class Plan:
     """The reader's."""
     header: bytes
 
-    def container(self, rows: int, body: bytes) -> bytes:
-        """``rows`` concatenated datums as one container file."""
-        return b"".join([self.header, _varint(rows), _varint(len(body)), body, _MARK])
+    def container(self, messages: Sequence[bytes], size: int) -> bytes:
+        """The messages, wire headers and all, as one container file; ``size``: of all of them, in bytes."""
+        return b"".join([self.header, _varint(len(messages)), _varint(size), *messages, _MARK])
 
     def finish(self, read: pl.DataFrame) -> pl.DataFrame | None:
         """The reader's columns from those polars read, or None when a value is outside its type."""
@@ -159,7 +161,7 @@ def _varint(number: int) -> bytes:
 
 
 def _header(columns: Sequence[Column]) -> bytes:
-    fields = []
+    fields: list[dict[str, Any]] = [{"name": f"wire {kind}", "type": kind} for kind in _WIRE_HEADER]
     for column in columns:
         kind = _READ_AS.get(column.type, column.type)
         fields.append({"name": column.name, "type": ["null", kind] if column.nullable else kind})

@@ -21,6 +21,7 @@ from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
 from processors.pipeline import Pipeline, kept_crossed
+from processors.records import RawRecord, Records
 from producers.files import lean
 from producers.simulated.market import Market
 from producers.terminal import Ticks
@@ -148,10 +149,7 @@ def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
     usual[7] = replace(usual[7], bid=usual[7].ask, ask=usual[7].bid)
     controls = opened("EURUSD", FRIDAY - HOUR, crossed=CrossedPolicy.KEEP)
     records = [*map(message, controls), *map(message, usual)]
-    read = [
-        SimpleNamespace(key=each.key, value=CODEC.encode(each.record), offset=at, timestamp=each.stamp)
-        for at, each in enumerate(records)
-    ]
+    read = Records.of(RawRecord(each.key, CODEC.encode(each.record), at, each.stamp) for at, each in enumerate(records))
     writer = SimpleNamespace(commit=lambda *_: None)
     partition = SimpleNamespace(number=0, state=State(), struck=deque(), writer=writer, next_offset=0, end=0)
     pipeline = Pipeline(Settings(), CODEC, RULES)

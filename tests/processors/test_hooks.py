@@ -71,7 +71,7 @@ def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypat
         result, state = result_of(log, start, [(7, 10)])
         got = []
         while result.has_more():
-            records = result.getall(limit)
+            records: Any = result.getall(limit)
             got.append(([(r.offset, r.timestamp, r.key, r.value) for r in records], state.position))
         both.append(got)
     assert both[0] == both[1]

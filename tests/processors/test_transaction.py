@@ -1,7 +1,5 @@
 """One transaction holds everything, and only its owner's."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from infra import topics
 from infra.settings import Settings
 from infra.worlds import World
 from processors.core.types import Outcome, Reason
+from processors.records import RawRecord, Records
 from processors.transaction import LARGEST_DEAD_LETTER, Writer, dead_reason
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, DecodeError, FencedError, ProcessingError, UnknownSchemaError
@@ -39,12 +38,9 @@ def outcome(clean: list[int], rejected: list[int], dead: list[tuple[int, Arbitre
     )
 
 
-def records(count: int, start: int) -> list[SimpleNamespace]:
+def records(count: int, start: int) -> Records:
     time = recent_ms()
-    return [
-        SimpleNamespace(key=b"EURUSD", value=b"%d" % n, offset=n, timestamp=time + n)
-        for n in range(start, start + count)
-    ]
+    return Records.of(RawRecord(b"EURUSD", b"%d" % n, n, time + n) for n in range(start, start + count))
 
 
 def test_a_zombie_is_fenced_and_leaves_no_trace(settings: Settings, codec: Codec) -> None:
@@ -76,10 +72,7 @@ def test_what_a_zombie_left_open_is_aborted_by_the_next_owner(settings: Settings
 
 def test_dead_letters_keep_bytes_and_say_where_from(settings: Settings, codec: Codec) -> None:
     time = recent_ms()
-    batch = [
-        SimpleNamespace(key=None, value=None, offset=7, timestamp=time),
-        SimpleNamespace(key=b"k", value=b"x" * (LARGEST_DEAD_LETTER + 1), offset=9, timestamp=-1),
-    ]
+    batch = Records.of([RawRecord(None, None, 7, time), RawRecord(b"k", b"x" * (LARGEST_DEAD_LETTER + 1), 9, -1)])
     dead: list[tuple[int, ArbitrexError]] = [(0, DecodeError("no value")), (1, UnknownSchemaError("no such id"))]
     writer(settings, codec).commit(batch, outcome([], [], dead), Progress(next_offset=10))
     first, second = output(settings, topics.DEAD_LETTERS)

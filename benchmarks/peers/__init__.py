@@ -1,0 +1,1 @@
+"""Other stream processors at the same work."""
