@@ -41,7 +41,7 @@ from infra.worlds import World
 from schemas.codec import Codec
 from tests.acceptance import fire_check, fire_oracle
 from tests.acceptance.fire_check import Verdict
-from tests.acceptance.fire_faults import FREEZE, JOIN, KILL, LEAVE, NODE, Component, Fault, Faults, Watch, Workers, plan
+from tests.acceptance.fire_faults import FREEZE, JOIN, KILL, LEAVE, NODE, Component, Faults, Watch, Workers, plan
 from tests.support import ROOT, environment, eventually
 
 BACKLOG: Final = 300_000
@@ -231,6 +231,7 @@ def _burn(
         def drained() -> bool:
             registry.tend()
             workers.tend()
+            faults.tend()
             return all(watch.next_offset[partition] >= end for partition, end in ends.items())
 
         task = progress.add_task("draining", total=None, about="")
@@ -347,7 +348,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--generators", type=int, default=5)
     parser.add_argument("--partitions", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=0.0, help="ticks/s of each generator; 0: as the workers take them")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="ticks/s of each generator; 0: as the workers take them"
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the logs, which are deleted otherwise")
     options = parser.parse_args()
     console = Console(width=120)

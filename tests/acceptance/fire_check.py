@@ -166,9 +166,7 @@ def compare(source: pl.DataFrame, expected: Expected, observed: Observed, partit
     same("ticks.rejected", of(expected.rejected).select(*RECORD, "offset", "reason"), observed.rejected)
     same("dead.letters", of(expected.dead).select(*RECORD, "offset"), observed.dead)
     same("bars", bars, observed.bars)
-    progress = Progress(
-        next_offset=source["offset"][-1] + 1, watermarks=observed.progress.watermarks
-    )
+    progress = Progress(next_offset=source["offset"][-1] + 1, watermarks=observed.progress.watermarks)
     for what, wanted, seen in (
         ("feed.events", expected.events, observed.events),
         ("symbols", expected.specs, observed.specs),

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.records import Progress
-from tests.support import ROOT, environment
+from tests.support import ROOT, environment, eventually
 
 KILL, FREEZE, NODE, JOIN, LEAVE = "kill -9", "SIGSTOP", "node lost", "worker added", "clean leave"
 _QUIET_SECONDS: Final = 12.0
@@ -70,22 +71,26 @@ class Component:
     """A component's process, its log in a file."""
 
     def __init__(self, settings: Settings, name: str, log: Path) -> None:
-        self.log = log
-        with log.open("ab") as out:
+        self._said = log.with_suffix(".ready")
+        with log.open("ab") as errors, self._said.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "infra.cli", name],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=out,
+                stdout=out,
+                stderr=errors,
                 env=environment(settings) | {MANAGED: "1", "ARBITREX_LOG__FORMAT": "json"},
                 cwd=ROOT,
             )
-        self.began = time.monotonic()
         self.frozen = False
 
     @property
     def gone(self) -> bool:
         return self.process.poll() is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it said that it does its work."""
+        return self._said.stat().st_size > 0
 
     def ask_to_stop(self) -> None:
         assert self.process.stdin is not None
@@ -116,18 +121,16 @@ class Workers:
     def logs(self) -> list[Path]:
         return sorted(self._settings.home.glob("worker-*.log"))
 
-    def one(self) -> Component:
-        """Any that runs, rather one that had time to begin."""
-        there = [worker for worker in self.running if not worker.frozen and not worker.gone]
-        old = [worker for worker in there if time.monotonic() - worker.began > 4]
-        return self._chance.choice(old or there or self.running)
+    def one(self) -> Component | None:
+        """Any that has begun its work."""
+        ready = [worker for worker in self.running if worker.ready and not worker.frozen and not worker.gone]
+        return self._chance.choice(ready) if ready else None
 
     def add(self) -> None:
         self.running.append(self._start())
 
-    def remove(self) -> None:
-        """Ask one to leave."""
-        worker = self.one()
+    def remove(self, worker: Component) -> None:
+        """Ask it to leave."""
         self.running.remove(worker)
         self._leaving.append(worker)
         worker.ask_to_stop()
@@ -166,7 +169,9 @@ class Workers:
 class Faults:
     """Makes the planned faults happen when their time has come."""
 
-    def __init__(self, planned: Sequence[Fault], workers: Workers, cluster: KafkaCluster, chance: random.Random) -> None:
+    def __init__(
+        self, planned: Sequence[Fault], workers: Workers, cluster: KafkaCluster, chance: random.Random
+    ) -> None:
         self._ahead = list(planned)
         self._workers, self._cluster, self._chance = workers, cluster, chance
         self._to_thaw: list[tuple[float, Component]] = []
@@ -188,34 +193,42 @@ class Faults:
         for due, worker in [item for item in self._to_thaw if item[0] <= now]:
             self._to_thaw.remove((due, worker))
             worker.signal(signal.SIGCONT)
-        while self._ahead and self._ahead[0].at <= now - self.began:
-            fault = self._ahead.pop(0)
+        for fault in [fault for fault in self._ahead if fault.at <= now - self.began]:
             fault.happened = now
-            self._happen(fault)
-            self.done.append(fault)
+            if self._happened(fault):
+                self._ahead.remove(fault)
+                self.done.append(fault)
 
-    def _happen(self, fault: Fault) -> None:
-        match fault.kind:
-            case "kill -9":
-                self._workers.one().kill()
-            case "SIGSTOP":
-                worker = self._workers.one()
-                worker.signal(signal.SIGSTOP)
-                self._to_thaw.append((fault.happened + fault.lasts, worker))
-            case "worker added":
-                self._workers.add()
-            case "clean leave":
-                self._workers.remove()
-            case _:
-                self._node = threading.Thread(target=self._lose_a_node, args=(fault.lasts,))
-                self._node.start()
+    def _happened(self, fault: Fault) -> bool:
+        """Make it happen; False when there is nobody at the moment to whom it could."""
+        if fault.kind == JOIN:
+            self._workers.add()
+            return True
+        if fault.kind == NODE:
+            if self._node and self._node.is_alive():
+                return False
+            self._node = threading.Thread(target=self._lose_a_node, args=(fault.lasts,))
+            self._node.start()
+            return True
+        worker = self._workers.one()
+        if worker is None:
+            return False
+        if fault.kind == KILL:
+            worker.kill()
+        elif fault.kind == FREEZE:
+            worker.signal(signal.SIGSTOP)
+            self._to_thaw.append((fault.happened + fault.lasts, worker))
+        else:
+            self._workers.remove(worker)
+        return True
 
     def _lose_a_node(self, seconds: float) -> None:
-        number = self._chance.randint(1, len(self._cluster.nodes))
+        node = self._chance.choice(self._cluster.nodes)
         try:
-            self._cluster.kill(number)
+            node.kill()
             time.sleep(seconds)  # so long it is away
-            self._cluster.start(number)
+            node.launch()
+            eventually(node.serves, 240, every=0.5)
         except BaseException as failure:  # noqa: BLE001 - handed to the test's thread by tend()
             self._failure = failure
 
@@ -258,7 +271,7 @@ class Watch:
         return max(
             after - before
             for moments in self.moved.values()
-            for before, after in _pairs([since, *(m for m in moments if since < m < until), until])
+            for before, after in pairwise([since, *(moment for moment in moments if since < moment < until), until])
         )
 
     def _work(self) -> None:
@@ -274,7 +287,3 @@ class Watch:
                 self.next_offset[partition] = record.next_offset
                 self.moved[partition].append(time.monotonic())
                 self.transactions += 1
-
-
-def _pairs(moments: Sequence[float]) -> Iterator[tuple[float, float]]:
-    return zip(moments[:-1], moments[1:], strict=True)

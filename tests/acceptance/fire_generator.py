@@ -141,13 +141,11 @@ class Stream:
         header = self._codec.headers["Tick"]
         values = encode_ticks(columns, header=header, symbol=symbol, feed=self.shard.feed)
         values[count:] = [value[:-1] + b"\x01" for value in values[count:]]  # the last field is `correction`
-        records = [
-            Out(symbol, value, time) for value, time in zip(values, columns.ts_event.tolist(), strict=True)
-        ]
+        records = [Out(symbol, value, time) for value, time in zip(values, columns.ts_event.tolist(), strict=True)]
         placed = list(zip(arrival.tolist(), records, strict=True))
         for at in np.flatnonzero(chance.random(len(placed)) < 0.01).tolist():
             placed.append((placed[at][0] + float(chance.exponential(5_000)), records[at]))
-        if len(records) and chance.random() < 0.03:
+        if records and chance.random() < 0.03:
             at = int(chance.integers(len(records)))
             placed.append((placed[at][0], self._rubbish_of(records[at])))
         return placed
@@ -199,9 +197,7 @@ class Stream:
         start = int(told) - int(chance.integers(0, 10 * MINUTE))
         span = {"from_": start, "to": start + int(chance.integers(1, 5 * MINUTE))}
         if chance.random() < 0.2:
-            control = Control(
-                kind=ControlKind.GAP, feed=self.shard.feed, shard=self.shard.name, time=int(told), **span
-            )
+            control = Control(kind=ControlKind.GAP, feed=self.shard.feed, shard=self.shard.name, time=int(told), **span)
             yield from ((told, record) for record in self._to_all(control))
         else:
             symbol = self.symbols[int(chance.integers(len(self.symbols)))]
@@ -209,9 +205,7 @@ class Stream:
 
     def _watermark(self, time_ms: int) -> Iterator[Out]:
         shard = self.shard
-        return self._to_all(
-            Control(kind=ControlKind.WATERMARK, feed=shard.feed, shard=shard.name, time=time_ms)
-        )
+        return self._to_all(Control(kind=ControlKind.WATERMARK, feed=shard.feed, shard=shard.name, time=time_ms))
 
     def _to_all(self, control: Control) -> Iterator[Out]:
         value = self._codec.encode(control)
@@ -220,7 +214,12 @@ class Stream:
 
     def _control(self, kind: ControlKind, symbol: str, time_ms: int, **more: object) -> Out:
         control = Control(
-            kind=kind, feed=self.shard.feed, shard=self.shard.name, symbol=symbol, time=time_ms, **more  # type: ignore[arg-type]
+            kind=kind,
+            feed=self.shard.feed,
+            shard=self.shard.name,
+            symbol=symbol,
+            time=time_ms,
+            **more,  # type: ignore[arg-type]
         )
         return Out(symbol, self._codec.encode(control), time_ms)
 
@@ -269,7 +268,7 @@ class _Sender:
 
     def __init__(self, topic: str, settings: trees.Settings, partitions: int, rate: float) -> None:
         self._topic, self._partitions, self._rate = topic, partitions, rate
-        self._producer = clients.producer(settings.kafka, **{"on_delivery": self._delivered})
+        self._producer = clients.producer(settings.kafka, on_delivery=self._delivered)
         self._allowed, self._sent, self._acknowledged = 0, 0, 0
         self._more = threading.Condition()
         self._over = False

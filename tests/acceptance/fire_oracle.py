@@ -308,9 +308,7 @@ def _bounds(ticks: pl.DataFrame, timeframe: str) -> pl.DataFrame:
             opens = (shown + pl.duration(days=1)).dt.truncate(step) - pl.duration(days=1)
         else:
             opens = shown.dt.truncate(step)
-        parts.append(
-            part.with_columns(ts_open=_utc(opens, name), ts_close=_utc(opens.dt.offset_by(step), name))
-        )
+        parts.append(part.with_columns(ts_open=_utc(opens, name), ts_close=_utc(opens.dt.offset_by(step), name)))
     return pl.concat(parts).sort("offset")
 
 
@@ -447,9 +445,7 @@ def _live(ticks: pl.DataFrame, by_timeframe: Sequence[_Bars], log: _Log) -> dict
         last, future = ends.get(spec.symbol, (None, None))
         last_ts, last_ordinal = (0, -1) if last is None else divmod(last, _ORDINAL)
         mine = open_bars.filter(pl.col("symbol") == spec.symbol)
-        rows = [
-            row | {"status": _status(row, log.coverage[spec.symbol])} for row in mine.iter_rows(named=True)
-        ]
+        rows = [row | {"status": _status(row, log.coverage[spec.symbol])} for row in mine.iter_rows(named=True)]
         late = corrections.filter((pl.col("symbol") == spec.symbol) & (pl.col("ts_event") >= last_ts - DAY))
         found[spec.symbol] = LiveBars(
             symbol=spec.symbol,

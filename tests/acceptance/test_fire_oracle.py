@@ -12,7 +12,7 @@ import pytest
 from processors.core.recall import lacking, recalled, released
 from processors.core.state import State, progress
 from processors.core.step import step
-from processors.core.types import Batch, ClosedBar, Outcome, Reason, Rules
+from processors.core.types import Batch, ClosedBar, Reason, Rules
 from processors.isolation import isolate
 from schemas.batch import decode_batch
 from schemas.codec import Codec
@@ -57,7 +57,9 @@ def stepped(raw: pl.DataFrame) -> Observed:
     while start < len(values):
         end = start + int(chance.choice((7, 150, 900, 20_000)))
         decoded = decode_batch(values[start:end], CODEC)
-        batch = Batch(decoded.frame, decoded.others, decoded.bad, keys[start:end], stamps[start:end], offsets[start:end])
+        batch = Batch(
+            decoded.frame, decoded.others, decoded.bad, keys[start:end], stamps[start:end], offsets[start:end]
+        )
         state = released(state)
         wanted = lacking(state, batch.frame)
         state = recalled(state, {name: [c for c in topic.values() if c.bar.symbol == name] for name in wanted})
