@@ -154,10 +154,9 @@ def run(
     result = Result(minutes, seed, workers, generators, partitions, rate)
     provision.apply(settings, historical=True)
     _keep_revisions(settings)
-    with ExitStack() as exits, _progress(console) as progress:
-        registry = _Registry(settings, exits)
+    with _Registry(settings), _progress(console) as progress:
         codec = connect(settings)
-        _burn(settings, codec, cluster, result, registry, progress)
+        _burn(settings, codec, cluster, result, progress)
         task = progress.add_task("checking", total=partitions, about="")
         for partition in range(partitions):
             raw = fire_check.raw(settings, partition)
@@ -172,30 +171,30 @@ def run(
 class _Registry:
     """The embedded registry, started again when it is gone: it may lose its Kafka node."""
 
-    def __init__(self, settings: Settings, exits: ExitStack) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._running = self._start()
-        exits.callback(self._stop)
+        self._over = threading.Event()
+        self._tending = threading.Thread(target=self._tend)
 
-    def tend(self) -> None:
-        if self._running.gone:
-            self._running = self._start()
+    def __enter__(self) -> None:
+        self._tending.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._tending.join()
+
+    def _tend(self) -> None:
+        running = self._start()
+        while not self._over.wait(0.5):
+            if running.gone:
+                running = self._start()
+        running.kill()
 
     def _start(self) -> Component:
         return Component(self._settings, "registry", self._settings.home / "registry.log")
 
-    def _stop(self) -> None:
-        self._running.kill()
 
-
-def _burn(
-    settings: Settings,
-    codec: Codec,
-    cluster: KafkaCluster,
-    result: Result,
-    registry: _Registry,
-    progress: Progress,
-) -> None:
+def _burn(settings: Settings, codec: Codec, cluster: KafkaCluster, result: Result, progress: Progress) -> None:
     chance = random.Random(result.seed)
     raw = World(settings.world).topic(topics.TICKS_RAW.name)
     with ExitStack() as exits:
@@ -211,7 +210,6 @@ def _burn(
         task = progress.add_task("burning", total=result.minutes * 60, about="")
 
         def tend() -> int:
-            registry.tend()
             workers.tend()
             faults.tend()
             done = sum(watch.next_offset.values())
@@ -229,7 +227,6 @@ def _burn(
         ends = kafka_log.ends(settings.kafka, raw)
 
         def drained() -> bool:
-            registry.tend()
             workers.tend()
             faults.tend()
             return all(watch.next_offset[partition] >= end for partition, end in ends.items())

@@ -198,6 +198,8 @@ class Faults:
             if self._happened(fault):
                 self._ahead.remove(fault)
                 self.done.append(fault)
+            else:
+                fault.at = now - self.began + self._chance.uniform(0.5, 5)
 
     def _happened(self, fault: Fault) -> bool:
         """Make it happen; False when there is nobody at the moment to whom it could."""

@@ -1,8 +1,8 @@
 """What the generators of the fire test write: one shard each, a stream with everything in it that a processor meets.
 
-Ticks of all its symbols; among them repeats (single ones, and whole minutes sent again), corrections of up to a day ago
-and older, crossed quotes, prices that are none, ticks from the future, ticks behind the watermark, gaps, watermarks that
-go back, rubbish. The same seed gives the same stream; how far it gets is the machine's matter.
+Ticks of all its symbols; among them repeats (single ones, and whole minutes sent again), corrections of up to a day
+ago and older, crossed quotes, prices that are none, ticks from the future, ticks behind the watermark, gaps, watermarks
+that go back, rubbish. The same seed gives the same stream; how far it gets is the machine's matter.
 
     python -m tests.acceptance.fire_generator SHARD SEED RATE PARTITIONS     (settings as for any component)
 
@@ -71,9 +71,10 @@ SHARDS: Final = (
 class Stream:
     """The records of one shard, in order; a symbol in every partition."""
 
-    def __init__(self, codec: Codec, number: int, *, seed: int, partitions: int) -> None:
+    def __init__(self, codec: Codec, number: int, *, seed: int, partitions: int, step_ms: int = STEP_MS) -> None:
         self.shard: Final = SHARDS[number % len(SHARDS)]
         self._codec = codec
+        self._step_ms = step_ms
         self._chance = np.random.default_rng([seed, number])
         self._partitions = partitions
         self._calendar = parse_calendar(self.shard.calendar)
@@ -123,7 +124,7 @@ class Stream:
 
     def _series(self, symbol: str) -> list[tuple[float, Out]]:
         chance, span = self._chance, BLOCK_MINUTES * MINUTE
-        step = STEP_MS if self._calendar.is_open(self.now) else CLOSED_STEP_MS
+        step = self._step_ms if self._calendar.is_open(self.now) else CLOSED_STEP_MS
         count = int(chance.poisson(span / step))
         ts = np.sort(self.now + chance.integers(0, span, count))
         close = chance.random(count) < 0.1  # several in a millisecond

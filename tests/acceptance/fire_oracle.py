@@ -209,7 +209,7 @@ class _Log:
 
 
 def _judged(ticks: pl.DataFrame) -> pl.DataFrame:
-    """With ``known``, the highest identity of the series before each, and its ``fate``; what is too late comes later."""
+    """With ``known``, the series' highest identity before each, and its ``fate``; what is too late comes later."""
     ident, corrected = pl.col("identity"), pl.col("correction")
     ticks = ticks.sort("offset").with_columns(
         identity=pl.col("ts_event") * _ORDINAL + pl.col("ordinal"),

@@ -31,7 +31,7 @@ BLOCKS = 400
 
 def source() -> pl.DataFrame:
     """All shards in turns, a symbol each."""
-    streams = [Stream(CODEC, number, seed=5, partitions=1) for number in range(len(SHARDS))]
+    streams = [Stream(CODEC, number, seed=5, partitions=1, step_ms=15_000) for number in range(len(SHARDS))]
     records: list[Out] = [record for stream in streams for record in stream.begin()]
     for _ in range(BLOCKS):
         records += [record for stream in streams for record in stream.block()]
