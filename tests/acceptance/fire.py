@@ -11,7 +11,6 @@ and the dead letters. It ends with 1 when anything is wrong.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import statistics
@@ -205,7 +204,7 @@ def _burn(settings: Settings, codec: Codec, cluster: KafkaCluster, result: Resul
         generators = Generators(settings, result.generators, result.seed, result.rate, result.partitions)
         exits.callback(generators.kill)
         generators.allow(BACKLOG)
-        eventually(lambda: watch.transactions > result.partitions, 120)
+        eventually(lambda: watch.transactions > result.partitions, 300)
         faults = Faults(plan(result.minutes, result.seed), workers, cluster, chance)
         task = progress.add_task("burning", total=result.minutes * 60, about="")
 
@@ -258,17 +257,10 @@ def _tell(result: Result, faults: Faults, watch: Watch, workers: Workers, over: 
 
 
 def _reasons(log: Path) -> list[str]:
-    """Why a worker left, numbers apart."""
-    found = []
-    for line in log.read_text("utf-8", "replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            found.append(re.sub(r"\d+", "#", line)[:150])
-            continue
-        if entry.get("event") == "leaving":
-            found.append(re.sub(r"\d+", "#", str(entry.get("reason")))[:150])
-    return found
+    """Why a worker left, in short, and any traceback, which there should be none of."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    told = [line.removeprefix("arbitrex: ") for line in lines if line.startswith(("arbitrex: ", "Traceback"))]
+    return [re.sub(r"[\d.:,]+\d", "#", re.split(r"[(;]|, the last", text)[0]).strip()[:70] for text in told]
 
 
 def _keep_revisions(settings: Settings) -> None:
