@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,9 @@ from tests.support import ROOT, environment, eventually
 BACKLOG: Final = 300_000
 """Records that may wait for the workers before the generators wait."""
 DRAIN_SECONDS: Final = 600.0
+CALM_RECORDS: Final = 2_000
+"""A second, while it is measured how long partitions stay dark: no more than leaves the processors time."""
+AGAIN, GONE, LEFT = "killed, started again at once", "killed for good", "clean leave"
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Result:
     generators: int
     partitions: int
     rate: float
+    losses: int
+    """How often each loss of a worker is measured by itself."""
     verdict: Verdict = field(default_factory=Verdict)
     faults: Counter[str] = field(default_factory=Counter)
     transactions: int = 0
@@ -65,10 +71,8 @@ class Result:
     drained: float = 0.0
     dark: list[float] = field(default_factory=list)
     """After each kill, how long the partition that waited longest was silent."""
-    alone: list[float] = field(default_factory=list)
-    """The same, of kills with no other fault shortly before or meanwhile."""
-    left: list[float] = field(default_factory=list)
-    """After each clean leave."""
+    calm: dict[str, list[float]] = field(default_factory=dict)
+    """The same before the fire, one fault at a time, by what befell the worker."""
     longest: float = 0.0
     exits: Counter[str] = field(default_factory=Counter)
     """Why workers left by themselves."""
@@ -140,9 +144,14 @@ def run(
     generators: int = 5,
     rate: float = 0.0,
     partitions: int = 12,
+    calm: int = 0,
     console: Console | None = None,
 ) -> Result:
-    """Burn and check. ``rate``: ticks a second of each generator, 0 for as many as the workers take."""
+    """Burn and check.
+
+    ``rate``: records a second of each generator, 0 for as many as the workers take. ``calm``: how often each loss of a
+    worker is measured by itself before.
+    """
     port = free_port()
     settings = Settings(
         world=f"fire-{port}",
@@ -150,7 +159,7 @@ def run(
         kafka=KafkaSettings(bootstrap_servers=cluster.bootstrap_servers, partitions=partitions),
         registry=RegistrySettings(url=f"http://127.0.0.1:{port}", port=port),
     )
-    result = Result(minutes, seed, workers, generators, partitions, rate)
+    result = Result(minutes, seed, workers, generators, partitions, rate, calm)
     provision.apply(settings, historical=True)
     _keep_revisions(settings)
     with _Registry(settings), _progress(console) as progress:
@@ -203,8 +212,9 @@ def _burn(settings: Settings, codec: Codec, cluster: KafkaCluster, result: Resul
         exits.callback(workers.stop)
         generators = Generators(settings, result.generators, result.seed, result.rate, result.partitions)
         exits.callback(generators.kill)
-        generators.allow(BACKLOG)
+        generators.allow(10 * CALM_RECORDS if result.losses else BACKLOG)
         eventually(lambda: watch.transactions > result.partitions, 300)
+        result.calm = _calm(workers, generators, watch, result.losses, progress)
         faults = Faults(plan(result.minutes, result.seed), workers, cluster, chance)
         task = progress.add_task("burning", total=result.minutes * 60, about="")
 
@@ -236,22 +246,47 @@ def _burn(settings: Settings, codec: Codec, cluster: KafkaCluster, result: Resul
         _tell(result, faults, watch, workers, over)
 
 
+def _calm(
+    workers: Workers, generators: Generators, watch: Watch, times: int, progress: Progress
+) -> dict[str, list[float]]:
+    """How long the partition that waits longest is dark when a worker goes, one at a time, with time to spare."""
+    found: dict[str, list[float]] = {AGAIN: [], GONE: [], LEFT: []}
+    task = progress.add_task("calm", total=times * len(found), about="")
+    began, allowed, count = time.monotonic(), 10 * CALM_RECORDS, len(workers.running)
+
+    def all_moved(since: float) -> bool:
+        workers.tend()
+        generators.allow(allowed + int(CALM_RECORDS * (time.monotonic() - began)))
+        return len(watch.silences(since, float("inf"))) == watch.partitions
+
+    def whole() -> bool:
+        return all_moved(time.monotonic() - 1) and sum(worker.ready for worker in workers.running) == count
+
+    for what in [*found] * times:
+        eventually(whole, 300)
+        victim = workers.one()
+        assert victim is not None
+        gone = time.monotonic()
+        if what == LEFT:
+            workers.remove(victim)
+        else:
+            if what == GONE:
+                workers.running.remove(victim)
+            victim.kill()
+        eventually(partial(all_moved, gone), 300)
+        found[what].append(max(watch.silences(gone, float("inf"))))
+        if what != AGAIN:
+            workers.add()
+        progress.update(task, advance=1, about=f"{what}: {found[what][-1]:.1f} s dark")
+    return found
+
+
 def _tell(result: Result, faults: Faults, watch: Watch, workers: Workers, over: float) -> None:
     result.faults.update(fault.kind for fault in faults.done)
     result.transactions = watch.transactions
     result.longest = watch.longest(faults.began, over)
-    moments = [(fault.happened, fault.happened + fault.lasts) for fault in faults.done]
-    for fault in faults.done:
-        silences = watch.silences(fault.happened, float("inf"))
-        dark = max(silences, default=0.0)
-        if fault.kind == LEAVE:
-            result.left.append(dark)
-        if fault.kind != KILL:
-            continue
-        result.dark.append(dark)
-        window = (fault.happened - 12, fault.happened + dark)
-        if sum(start <= window[1] and end >= window[0] for start, end in moments) == 1:
-            result.alone.append(dark)
+    kills = [fault.happened for fault in faults.done if fault.kind == KILL]
+    result.dark = [max(watch.silences(moment, float("inf")), default=0.0) for moment in kills]
     for log in workers.logs:
         result.exits.update(_reasons(log))
 
@@ -260,7 +295,7 @@ def _reasons(log: Path) -> list[str]:
     """Why a worker left, in short, and any traceback, which there should be none of."""
     lines = log.read_text("utf-8", "replace").splitlines()
     told = [line.removeprefix("arbitrex: ") for line in lines if line.startswith(("arbitrex: ", "Traceback"))]
-    return [re.sub(r"[\d.:,]+\d", "#", re.split(r"[(;]|, the last", text)[0]).strip()[:70] for text in told]
+    return [re.sub(r"\d[\d.:,]*", "#", re.split(r"[(;]|, the last", text)[0]).strip()[:70] for text in told]
 
 
 def _keep_revisions(settings: Settings) -> None:
@@ -314,9 +349,8 @@ def table(result: Result) -> Table:
         ("lost", str(verdict.lost)),
         ("doubled, or not as recomputed", str(verdict.doubled)),
         ("other differences", str(len(verdict.wrong))),
-        ("dark after a kill: median, longest", _seconds(result.dark)),
-        (f"  of the {len(result.alone)} with no other fault near", _seconds(result.alone)),
-        ("dark after a clean leave: median, longest", _seconds(result.left)),
+        *((f"dark, calm, {what}: median, longest", _seconds(dark)) for what, dark in result.calm.items() if dark),
+        ("dark after a kill under fire: median, longest", _seconds(result.dark)),
         ("longest silence of a partition", f"{result.longest:.1f} s"),
         ("drained after the fire in", f"{result.drained:.0f} s"),
     ]
@@ -340,6 +374,7 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="ticks/s of each generator; 0: as the workers take them"
     )
+    parser.add_argument("--calm", type=int, default=4, help="losses of each kind measured before the fire (default 4)")
     parser.add_argument("--keep", type=Path, help="a folder for the logs, which are deleted otherwise")
     options = parser.parse_args()
     console = Console(width=120)
@@ -356,6 +391,7 @@ def main() -> int:
                 generators=options.generators,
                 rate=options.rate,
                 partitions=options.partitions,
+                calm=options.calm,
                 console=console,
             )
     console.print(table(result))

@@ -50,6 +50,8 @@ class Fault:
 
 def plan(minutes: float, seed: int) -> list[Fault]:
     """What happens in so many minutes, in order; freezes and lost nodes spread, the rest at any time."""
+    if not minutes:
+        return []
     chance = random.Random(seed)
     span = minutes * 60 - 2 * _QUIET_SECONDS
     found = []

@@ -168,10 +168,10 @@ class Stream:
         return TickColumns(
             ts_event=ts,
             ordinal=ordinal,
-            bid=bid,
-            ask=ask,
-            last=walk * 0.01,
-            volume=chance.integers(0, 9, count) * 0.25,
+            bid=bid.astype(np.float64),
+            ask=ask.astype(np.float64),
+            last=(walk * 0.01).astype(np.float64),
+            volume=(chance.integers(0, 9, count) * 0.25).astype(np.float64),
             flags=flags.astype(np.int64),
             server_time=ts,
             ts_recv=received,
@@ -196,13 +196,14 @@ class Stream:
         chance = self._chance
         told = self.now + float(chance.random()) * BLOCK_MINUTES * MINUTE
         start = int(told) - int(chance.integers(0, 10 * MINUTE))
-        span = {"from_": start, "to": start + int(chance.integers(1, 5 * MINUTE))}
+        end = start + int(chance.integers(1, 5 * MINUTE))
         if chance.random() < 0.2:
-            control = Control(kind=ControlKind.GAP, feed=self.shard.feed, shard=self.shard.name, time=int(told), **span)
+            feed, shard = self.shard.feed, self.shard.name
+            control = Control(kind=ControlKind.GAP, feed=feed, shard=shard, time=int(told), from_=start, to=end)
             yield from ((told, record) for record in self._to_all(control))
         else:
             symbol = self.symbols[int(chance.integers(len(self.symbols)))]
-            yield told, self._control(ControlKind.GAP, symbol, int(told), **span)
+            yield told, self._control(ControlKind.GAP, symbol, int(told), from_=start, to=end)
 
     def _watermark(self, time_ms: int) -> Iterator[Out]:
         shard = self.shard

@@ -91,8 +91,8 @@ def recompute(raw: pl.DataFrame, codec: Codec) -> Expected:
     by_timeframe = [_Bars(clean, timeframe, passed) for timeframe in TIMEFRAMES]
     bars = log.gapped(pl.concat([one.published() for one in by_timeframe]), "offset")
     order = pl.col("timeframe").replace_strict({name: at for at, name in enumerate(TIMEFRAMES)}, return_dtype=pl.Int8)
-    status = pl.when(pl.col("revision") > 0).then(pl.lit("revised"))
-    status = status.when(pl.col("feed_gap_ms") > 0).then(pl.lit("partial")).otherwise(pl.lit("final"))
+    revised = pl.when(pl.col("revision") > 0).then(pl.lit("revised"))
+    status = revised.when(pl.col("feed_gap_ms") > 0).then(pl.lit("partial")).otherwise(pl.lit("final"))
     corrections = clean.filter("correction")
     return Expected(
         clean=clean["offset"],

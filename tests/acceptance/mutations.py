@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -53,7 +54,7 @@ SHARES: Final = (2.0, 0.02, 6.0)
 """Damaged records for each sound one, by life."""
 RESTARTS: Final = 0.1
 """How often it begins anew from what was written."""
-COMPARED: Final = 3
+COMPARED: Final = 2
 """Every so many batches are worked through in the other way, too."""
 _INTS: Final = (0, 1, -1, 59_999, 2**31 - 1, -(2**31), 2**31, 2**53, 2**62, 2**63 - 1, -(2**63), 4_102_444_799_999)
 _FLOATS: Final = (0.0, -0.0, -1.0, 5e-324, 1e-300, 1e300, 1.8e308, float("inf"), -float("inf"), float("nan"))
@@ -90,7 +91,7 @@ class Mutator:
 
     def _flipped(self, record: Out, _: Out) -> Out:
         data = bytearray(record.value or b"\0")
-        for _ in range(self._chance.choice((1, 1, 2, 8))):
+        for _again in range(self._chance.choice((1, 1, 2, 8))):
             data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
         return record._replace(value=bytes(data))
 
@@ -125,7 +126,7 @@ class Mutator:
             sound = self._codec.decode(record.value or b"")
         except ArbitrexError:
             return record._replace(value=None)
-        for _ in range(self._chance.choice((1, 1, 2, 4))):
+        for _again in range(self._chance.choice((1, 1, 2, 4))):
             sound = self._changed(sound)
         if not isinstance(sound, Tick | Control):
             return record._replace(value=None)
@@ -154,7 +155,7 @@ class Mutator:
         elif value is None:
             new = None
         else:
-            new = self._chance.choice(list(type(value)))
+            new = self._chance.choice(list(cast("type[StrEnum]", type(value))))
         return replace(record, **{chosen.name: new})
 
 
@@ -247,8 +248,10 @@ class Processor:
         encode = self._codec.encode
         for closed in outcome.closed:
             assert self._codec.decode(encode(closed.bar)) == closed.bar
-        for record in (*(spec for _, spec in outcome.specs), *(event for _, event in outcome.events)):
-            encode(record)
+        for _, spec in outcome.specs:
+            encode(spec)
+        for _, event in outcome.events:
+            encode(event)
         for _, error in outcome.dead:
             str(error).encode()
         self._bars |= {closed.bar.key: closed for closed in outcome.closed}
