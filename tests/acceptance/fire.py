@@ -44,7 +44,7 @@ from tests.acceptance.fire_check import Verdict
 from tests.acceptance.fire_faults import FREEZE, JOIN, KILL, LEAVE, NODE, Component, Faults, Watch, Workers, plan
 from tests.support import ROOT, environment, eventually
 
-BACKLOG: Final = 300_000
+BACKLOG: Final = 60_000
 """Records that may wait for the workers before the generators wait."""
 DRAIN_SECONDS: Final = 600.0
 CALM_RECORDS: Final = 2_000

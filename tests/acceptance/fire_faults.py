@@ -34,6 +34,8 @@ _QUIET_SECONDS: Final = 12.0
 _NODE_AWAY_SECONDS: Final = 10.0
 _PER_MINUTE: Final = {KILL: 6.4, FREEZE: 1.1, NODE: 0.3, JOIN: 0.4}
 _RESTART_SECONDS: Final = 0.3
+_PAUSE_SECONDS: Final = (1.0, 6.0)
+"""Between two faults of a kind, at the least."""
 
 
 @dataclass(order=True)
@@ -195,13 +197,17 @@ class Faults:
         for due, worker in [item for item in self._to_thaw if item[0] <= now]:
             self._to_thaw.remove((due, worker))
             worker.signal(signal.SIGCONT)
-        for fault in [fault for fault in self._ahead if fault.at <= now - self.began]:
+        for fault in {fault.kind: fault for fault in reversed(self._ahead)}.values():  # the first of each kind
+            if fault.at > now - self.began:
+                continue
             fault.happened = now
             if self._happened(fault):
                 self._ahead.remove(fault)
                 self.done.append(fault)
-            else:
-                fault.at = now - self.began + self._chance.uniform(0.5, 5)
+                pause = now - self.began + self._chance.uniform(*_PAUSE_SECONDS)
+                for other in self._ahead:  # what had to wait for somebody to befall does not come all at once
+                    if other.kind == fault.kind:
+                        other.at = max(other.at, pause)
 
     def _happened(self, fault: Fault) -> bool:
         """Make it happen; False when there is nobody at the moment to whom it could."""
