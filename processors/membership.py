@@ -1,8 +1,15 @@
-"""Under which name a worker is a member of its group."""
+"""Under which name a worker is a member of its group.
+
+Workers are static members. A killed one that is started again takes its own place, and the others go on undisturbed; as
+a dynamic member it would be a new one, and until the group had given up the old one (session and rebalance time-outs,
+over and over while workers are killed) nobody would have any partitions. What leaves on purpose says so
+(`processors.transport.BatchThread`); what never comes back costs a session time-out either way.
+"""
 
 from __future__ import annotations
 
 import itertools
+import uuid
 from dataclasses import dataclass
 from typing import IO, Self
 
@@ -19,22 +26,22 @@ class Seat:
 
     @classmethod
     def take(cls, settings: Settings) -> Self:
-        """The first free seat among the workers of this world and home."""
+        """The first free seat among the workers of this world and home; no other home has one of the same name."""
         folder = settings.home / "processors"
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():
             file = (folder / f"{settings.world}.{number}.lock").open("a+b")
             if try_lock(file):
-                return cls(f"{settings.world}.processor.{number}", file)
+                return cls(f"{settings.world}.processor.{_id_in(file)}", file)
             file.close()
         raise AssertionError("there are numbers enough")
 
 
-def seat_of(settings: Settings) -> Seat | None:
-    """A seat on the embedded broker, none elsewhere.
-
-    The embedded broker never removes a leader that died while its group rebalances: the group is stuck for good. A
-    static member that comes back takes its own place again, which works. On a real Kafka dynamic members are better:
-    they tell the group when they leave, and a killed one costs a session time-out at most.
-    """
-    return Seat.take(settings) if settings.kafka.embedded else None
+def _id_in(file: IO[bytes]) -> str:
+    file.seek(0)
+    known = file.read().decode()
+    if not known:
+        known = uuid.uuid4().hex
+        file.write(known.encode())
+        file.flush()
+    return known

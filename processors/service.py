@@ -21,7 +21,7 @@ from infra.worlds import World
 from processors import app as apps
 from processors import hooks
 from processors.core.types import Rules
-from processors.membership import seat_of
+from processors.membership import Seat
 from processors.ownership import Ownership
 from processors.pipeline import Pipeline
 from schemas.codec import Codec
@@ -101,8 +101,8 @@ class _Service:
         ownership.on_opened = self._opened
         pipeline = Pipeline(self._settings, self._codec, rules)
         threads = ThreadPoolExecutor(self._partitions + 1, thread_name_prefix="work")
-        seat = seat_of(self._settings)
-        app = apps.create(self._settings, ownership, pipeline, threads, seat.name if seat else None)
+        seat = Seat.take(self._settings)
+        app = apps.create(self._settings, ownership, pipeline, threads, seat.name)
         worker = _Worker(app, loop)
 
         def stop() -> None:

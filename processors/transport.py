@@ -92,6 +92,15 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
         )
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group for good: aiokafka would not, for a static member, and the others would wait for it.
+
+        The embedded broker keeps the partitions of one that leaves.
+        """
+        if self._consumer is not None and not self.kafka.embedded:
+            self._consumer._coordinator._group_instance_id = None  # noqa: SLF001 - no public way
+        await super().on_thread_stop()
+
     async def seek_all(self, offsets: Mapping[Any, int], epoch: int) -> None:
         """Go on at ``offsets``; what is fetched from now on carries ``epoch``."""
 

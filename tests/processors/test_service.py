@@ -17,6 +17,7 @@ from infra.proof.reading import Reader
 from infra.proof.verification import Scope, verify
 from infra.settings import BarSettings, ProcessorSettings, Settings
 from infra.worlds import World
+from processors.app import GROUP
 from processors.service import STOP_SECONDS
 from schemas.codec import Codec
 from schemas.records import Bar, BarStatus, Control, ControlKind, EventKind, FeedEvent, Tick
@@ -84,6 +85,10 @@ def test_a_stop_takes_seconds_and_leaves_the_group(settings: Settings, raw: str,
             asked = time.monotonic()
         assert child.process.returncode == 0  # 1 is the hard end after 15 s
         assert time.monotonic() - asked < STOP_SECONDS
+        if not settings.kafka.embedded:
+            admin = clients.admin(settings.kafka)  # its futures end only while it lives
+            (found,) = admin.describe_consumer_groups([World(settings.world).group(GROUP)]).values()
+            assert not found.result(20).members  # nobody waits for one that said goodbye
 
 
 @pytest.mark.one_broker
