@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from processors.core.recall import lacking, recalled, released
+from processors.core.recall import Found, lacking, recalled, released
 from processors.core.state import State, progress, restore
 from processors.core.step import step
 from processors.core.types import Batch, ClosedBar, Outcome, Reason, Rules
@@ -193,12 +193,10 @@ class Processor:
             [record.timestamp for record in records],
             range(self._offset, self._offset + size),
         )
-        self._state = released(self._state)
-        wanted = lacking(self._state, batch.frame)
-        bars = {name: [c for c in self._bars.values() if c.bar.symbol == name] for name in wanted}
-        self._state = recalled(
-            self._state, {name: [c for c in bars[name] if c.bar.ts_close > wanted[name]] for name in wanted}
-        )
+        self._state = released(self._state, batch.frame)
+        wanted = lacking(self._state, batch.frame, RULES)
+        found = {name: self._found(name, lack.closed_after) for name, lack in wanted.items()}
+        self._state = recalled(self._state, wanted, found)
         outcome, state = isolate(partial(step, rules=RULES), self._state, batch)
         if compare:
             self._account.compared += 1
@@ -208,6 +206,13 @@ class Processor:
         self._state, self._offset = state, self._offset + size
         self._count(batch, outcome)
         self._write(outcome)
+
+    def _found(self, symbol: str, closed_after: int | None) -> Found:
+        """What would be read back of a symbol."""
+        if closed_after is None:
+            return Found(None, None)
+        bars = self._bars.values()
+        return Found([c for c in bars if c.bar.symbol == symbol and c.bar.ts_close > closed_after], None)
 
     def restart(self) -> None:
         """As after a crash: from the records alone."""

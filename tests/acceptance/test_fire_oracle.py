@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from processors.core.recall import lacking, recalled, released
+from processors.core.recall import Found, lacking, recalled, released
 from processors.core.state import State, progress
 from processors.core.step import step
 from processors.core.types import Batch, ClosedBar, Reason, Rules
@@ -60,9 +60,10 @@ def stepped(raw: pl.DataFrame) -> Observed:
         batch = Batch(
             decoded.frame, decoded.others, decoded.bad, keys[start:end], stamps[start:end], offsets[start:end]
         )
-        state = released(state)
-        wanted = lacking(state, batch.frame)
-        state = recalled(state, {name: [c for c in topic.values() if c.bar.symbol == name] for name in wanted})
+        state = released(state, batch.frame)
+        wanted = lacking(state, batch.frame, RULES)
+        found = {name: Found([c for c in topic.values() if c.bar.symbol == name], None) for name in wanted}
+        state = recalled(state, wanted, found)
         outcome, state = isolate(lambda state, batch: step(state, batch, RULES), state, batch)
         at = batch.offsets
         clean += [at[place] for place in outcome.clean.tolist()]
