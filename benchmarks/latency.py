@@ -3,7 +3,8 @@
     python -m benchmarks.latency --rate 5000 --seconds 30
 
 Starts a real Kafka of one node, an embedded registry and one worker. Times count from the call that sends the tick,
-a little before its append, to the moment a reader has the record in hand. Afterwards: what the worker uses when idle.
+a little before its append, to the moment a reader has the record in hand; a reader of ticks.raw shows how much of that is
+Kafka and the machine. Afterwards: what the worker uses when idle.
 """
 
 from __future__ import annotations
@@ -102,11 +103,11 @@ def generate(place: Stage, rate: float, seconds: float) -> Sent:
     return sent
 
 
-def clean_latencies(place: Stage, reader: Reader, since: float) -> np.ndarray:
+def tick_latencies(place: Stage, reader: Reader, since: float) -> np.ndarray:
     """Of each tick, in ms."""
     frame = decode_batch([value for _, value in reader.seen], place.codec).frame
     sent = frame["ts_recv"].to_numpy() / 1e6
-    seen = np.array([moment for moment, _ in reader.seen])
+    seen = np.array([moment for moment, _ in reader.seen])[frame["index"].to_numpy()]
     return (seen - sent)[sent >= since] * 1_000
 
 
@@ -132,7 +133,9 @@ def main() -> None:
         now = int(time.time() * 1_000)
         publish(place.settings, controls(place.codec, now))
         with Child(place.settings, "processor") as child:
-            readers = {topic.name: Reader(place, topic) for topic in (topics.TICKS_CLEAN, topics.BARS_LIVE)}
+            readers = {
+                topic.name: Reader(place, topic) for topic in (topics.TICKS_RAW, topics.TICKS_CLEAN, topics.BARS_LIVE)
+            }
             for reader in readers.values():
                 reader.start()
             process = psutil.Process(child.process.pid)
@@ -148,7 +151,8 @@ def main() -> None:
             time.sleep(IDLE_SECONDS)
             idle = Spent.of(process).since(before)
             times = {
-                topics.TICKS_CLEAN.name: clean_latencies(place, readers[topics.TICKS_CLEAN.name], since),
+                topics.TICKS_RAW.name: tick_latencies(place, readers[topics.TICKS_RAW.name], since),
+                topics.TICKS_CLEAN.name: tick_latencies(place, readers[topics.TICKS_CLEAN.name], since),
                 topics.BARS_LIVE.name: live_latencies(place, readers[topics.BARS_LIVE.name], sent, since),
             }
     print(f"{chosen.rate:,.0f} ticks/s for {chosen.seconds:.0f} s, {PARTITIONS} partitions; ms from send to sight")
