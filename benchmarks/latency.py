@@ -3,8 +3,8 @@
     python -m benchmarks.latency --rate 5000 --seconds 30
 
 Starts a real Kafka of one node, an embedded registry and one worker. Times count from the call that sends the tick,
-a little before its append, to the moment a reader has the record in hand; a reader of ticks.raw shows how much of that is
-Kafka and the machine. Afterwards: what the worker uses when idle.
+a little before its append, to the moment a reader has the record in hand; a reader of ticks.raw shows how much of
+that is Kafka and the machine. Afterwards: what the worker uses when idle.
 """
 
 from __future__ import annotations
