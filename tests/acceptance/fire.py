@@ -213,7 +213,7 @@ def _burn(settings: Settings, codec: Codec, cluster: KafkaCluster, result: Resul
         generators = Generators(settings, result.generators, result.seed, result.rate, result.partitions)
         exits.callback(generators.kill)
         generators.allow(10 * CALM_RECORDS if result.losses else BACKLOG)
-        eventually(lambda: watch.transactions > result.partitions, 300)
+        eventually(lambda: len(watch.moved) == watch.partitions, 300)
         result.calm = _calm(workers, generators, watch, result.losses, progress)
         faults = Faults(plan(result.minutes, result.seed), workers, cluster, chance)
         task = progress.add_task("burning", total=result.minutes * 60, about="")
