@@ -89,6 +89,7 @@ def _by_header(values: Sequence[bytes | None]) -> Mapping[bytes | None, Sequence
     first = values[0] if values else None
     if (
         first is not None
+        and len(first) >= HEADER.size
         and set(map(type, values)) == {bytes}
         and all(map(bytes.startswith, cast("Sequence[bytes]", values), repeat(first[: HEADER.size])))
     ):

@@ -161,6 +161,14 @@ def test_any_mix_is_accounted_for(values: list[bytes | None], small: int) -> Non
         batch.SMALL = saved  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("length", range(HEADER.size))
+def test_a_batch_that_begins_with_a_stump_loses_nothing_else(length: int) -> None:
+    whole = CODEC.encode(tick(1))
+    decoded = check([whole[:length], whole], "Tick")
+    assert [place for place, _ in decoded.bad] == [0]
+    assert decoded.frame["index"].to_list() == [1]
+
+
 def test_a_datum_that_swallows_its_neighbour_shifts_nothing() -> None:
     """One message holds two datums and another is empty, so that the bytes of the whole batch still add up."""
     values: list[bytes | None] = [CODEC.encode(tick(number)) for number in range(3 * SMALL)]
