@@ -11,7 +11,7 @@ import polars as pl
 from confluent_kafka import Message, TopicPartition
 
 from infra import topics
-from infra.kafka_log import extents, read_to_end, since
+from infra.kafka_log import ends, extents, read_to_end, since
 from infra.proof.comparing import RECORD_KEY
 from infra.proof.matching import TICK
 from infra.proof.partition import Part, Placed
@@ -142,10 +142,18 @@ class Reader:
         return found
 
     def clean(self, partition: int, from_ms: int, symbols: Sequence[bytes] | None) -> Iterator[pl.DataFrame]:
-        """The ticks of ``ticks.clean``."""
-        for batch in self.messages(topics.TICKS_CLEAN, partition, from_ms):
-            _, decoded = self._ticks(batch, symbols)
-            yield decoded.frame.filter(pl.col("ts_event") >= from_ms).select(TICK)
+        """The ticks of ``ticks.clean``, to its end as it is when this is called.
+
+        So in a world that goes on, whoever reads ``ticks.raw`` afterwards finds the source of each.
+        """
+        end = ends(self._settings.kafka, self._world.topic(topics.TICKS_CLEAN.name))[partition]
+
+        def read() -> Iterator[pl.DataFrame]:
+            for batch in self.messages(topics.TICKS_CLEAN, partition, from_ms):
+                _, decoded = self._ticks([each for each in batch if cast("int", each.offset()) < end], symbols)
+                yield decoded.frame.filter(pl.col("ts_event") >= from_ms).select(TICK)
+
+        return read()
 
     def rejected(self, partition: int, from_ms: int, symbols: Sequence[bytes] | None) -> Iterator[pl.DataFrame]:
         """The ticks of ``ticks.rejected``, with ``source`` and ``reason``."""

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from infra import topics
 from infra.cli.main import app
 from infra.iso import iso
 from infra.kafka_log import partition_count
+from infra.proof.reading import Reader
 from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
@@ -254,3 +256,14 @@ def test_tail_follows_until_it_is_asked_to_stop_or_nobody_reads(settings: Settin
         produce_all(settings, World(settings.world).topic(topics.TICKS_CLEAN.name), more.ticks(1))
         assert child.wait(20) == 0
         assert child.stderr.read() == ""
+
+
+def test_of_a_world_that_goes_on_only_what_has_its_source_already_is_read(settings: Settings, codec: Codec) -> None:
+    clean = World(settings.world).topic(topics.TICKS_CLEAN.name)
+    stream = Stream(codec, recent_ms(), partitions=partition_count(settings.kafka, clean))
+    produce_all(settings, clean, [out._replace(partition=0) for out in stream.ticks(30)])
+    reader = Reader(settings, codec, threading.Event())
+    parts = reader.clean(0, 0, None)
+    before = len(output(settings, topics.TICKS_CLEAN))
+    produce_all(settings, clean, [out._replace(partition=0) for out in stream.ticks(30)])
+    assert sum(part.height for part in parts) == before > 0
