@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeVar, cast
 
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from infra import kafka as clients
 from infra import logs, topics
-from infra.kafka_log import beginnings, partition_count, read_to_end
+from infra.kafka_log import beginnings, offset_at, partition_count, read_to_end
 from infra.market.missing import Span
 from infra.settings import Settings
 from infra.topics import Topic
 from infra.worlds import World
 from schemas.batch import decode_batch
 from schemas.codec import Codec
-from schemas.errors import BrokerError, DecodeError, UnknownSchemaError, UsageError
+from schemas.errors import DecodeError, UnknownSchemaError, UsageError
 from schemas.records import EventKind, FeedEvent, LiveBars, Progress, SymbolSpec
 
 log: Final = logs.logger(__name__)
@@ -141,15 +141,8 @@ class SeriesLog:
 
     def _since(self, place: TopicPartition, ms: int) -> list[TopicPartition]:
         """Where all records of a partition stand that are later than ``ms``; nowhere when there is none."""
-        consumer = clients.consumer(self._settings.kafka, group="arbitrex.reader")
-        try:
-            asked = TopicPartition(place.topic, place.partition, ms + 1)
-            (found,) = consumer.offsets_for_times([asked], timeout=10.0)
-        except KafkaException as error:
-            raise BrokerError(f"Kafka does not say where {place.topic} stood then: {error.args[0].str()}") from error
-        finally:
-            consumer.close()
-        return [found] if found.offset >= 0 else []
+        found = offset_at(self._settings.kafka, place, ms + 1)
+        return [found] if found else []
 
 
 def unknown_symbol(symbol: str, world: str, specs: dict[str, SymbolSpec]) -> UsageError:

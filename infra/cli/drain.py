@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
 from infra import kafka as clients
+from infra.cli.stopping import interruptible
 from infra.kafka_log import beginnings, ends, read_to_end
 from infra.lake.layout import TABLES
 from infra.registry.client import connect
@@ -130,14 +129,3 @@ def _children(settings: Settings) -> list[Child]:
         Child(Command(name, COMPONENTS, arbitrex(*arguments), environment), logs)
         for name, arguments in commands.items()
     ]
-
-
-@contextmanager
-def interruptible(stopping: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set ``stopping`` meanwhile."""
-    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from infra.cli.stopping import INTERRUPTED
 from schemas.errors import ArbitrexError, BrokerError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Publish tick files into a world of their own.", no_args_is_help=True)
 
-_INTERRUPTED: Final = 130
 _REGISTRY_SECONDS: Final = 15.0
 
 
@@ -86,13 +86,13 @@ def lean(
     summary = _publish(settings, found.files, terms)
     if not summary.finished:
         _say("interrupted; the same command goes on where this one stopped")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     if run:
         from infra.cli.drain import drain
 
         if not drain(settings, _say):
             _say("interrupted before all was processed; the same command goes on")
-            raise typer.Exit(_INTERRUPTED)
+            raise typer.Exit(INTERRUPTED)
     if strict and summary.malformed:
         raise ArbitrexError(f"{summary.malformed} malformed lines (--strict)")
 

@@ -26,7 +26,22 @@ SHOWN: Final = 20
 """Malformed lines that are named; the rest are counted."""
 
 
-class ImportProgress:
+class _Shown:
+    """A bar that is there within a ``with`` block."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+class ImportProgress(_Shown):
     """A progress bar over files, with ticks and their rate; malformed lines are named above it."""
 
     def __init__(self, files: int) -> None:
@@ -43,15 +58,6 @@ class ImportProgress:
         self._task = self._progress.add_task("reading", total=files, ticks=0, rate=0.0)
         self._read = self._ticks = self._malformed = 0
         self._waits = False
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def done_before(self, files: int) -> None:
         """So many files were complete already."""
@@ -102,7 +108,7 @@ class ImportProgress:
             self._console.print(f"{summary.gaps} days without a file although the market was open: recorded as gaps")
 
 
-class ReplayProgress:
+class ReplayProgress(_Shown):
     """A progress bar over the source's records, with the moment that is reached."""
 
     def __init__(self, world: str, hint: str = "") -> None:
@@ -123,15 +129,6 @@ class ReplayProgress:
         self._written = 0
         self._times: list[int] = []
         self._waits = False
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def say(self, line: str) -> None:
         """A line above the bar."""

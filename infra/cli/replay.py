@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from infra.cli.stopping import INTERRUPTED, interruptible
 from infra.cli.times import FORMS, moment, span
 from schemas.errors import BrokerError, SettingsError, UsageError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from producers.replay.replayer import Summary
     from schemas.records import Replay
 
-_INTERRUPTED: Final = 130
 _REGISTRY_SECONDS: Final = 15.0
 _OFFSET: Final = re.compile(r"(\d*)@(\d+)")
 
@@ -180,7 +180,7 @@ class _Round:
             _say(f"world {self._settings.world}: {len(changes)} topics prepared")
 
     def _write(self, write: Callable[[], Summary], stopping: threading.Event, say: Callable[[str], None]) -> Summary:
-        from infra.cli.drain import drain, interruptible
+        from infra.cli.drain import drain
 
         if not self._run:
             with interruptible(stopping):
@@ -194,7 +194,7 @@ class _Round:
             summary = writing.result()
         if summary.finished and not drained:
             _say("interrupted before all was processed; the same command goes on")
-            raise typer.Exit(_INTERRUPTED)
+            raise typer.Exit(INTERRUPTED)
         return summary
 
 
@@ -275,7 +275,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 def _interrupted() -> NoReturn:
     _say("interrupted; the same command goes on where this one stopped")
-    raise typer.Exit(_INTERRUPTED)
+    raise typer.Exit(INTERRUPTED)
 
 
 def _say(line: str) -> None:

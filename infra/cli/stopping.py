@@ -16,9 +16,16 @@ INTERRUPTED: Final = 130
 def stopping() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set within the block."""
     event = threading.Event()
+    with interruptible(event):
+        yield event
+
+
+@contextmanager
+def interruptible(event: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set ``event`` within the block."""
     before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

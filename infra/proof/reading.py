@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from threading import Event
 from typing import Final, cast
@@ -142,11 +143,12 @@ class Reader:
         return found
 
     def clean(self, partition: int, from_ms: int, symbols: Sequence[bytes] | None) -> Iterator[pl.DataFrame]:
-        """The ticks of ``ticks.clean``, to its end as it is when this is called.
+        """The ticks of ``ticks.clean``, to its end as it was when this was first called.
 
-        So in a world that goes on, whoever reads ``ticks.raw`` afterwards finds the source of each.
+        So in a world that goes on, whoever asked for `progress` before finds all that it covers, and whoever reads
+        ``ticks.raw`` afterwards the source of each.
         """
-        end = ends(self._settings.kafka, self._world.topic(topics.TICKS_CLEAN.name))[partition]
+        end = self._clean_ends[partition]
 
         def read() -> Iterator[pl.DataFrame]:
             for batch in self.messages(topics.TICKS_CLEAN, partition, from_ms):
@@ -154,6 +156,10 @@ class Reader:
                 yield decoded.frame.filter(pl.col("ts_event") >= from_ms).select(TICK)
 
         return read()
+
+    @cached_property
+    def _clean_ends(self) -> dict[int, int]:
+        return ends(self._settings.kafka, self._world.topic(topics.TICKS_CLEAN.name))
 
     def rejected(self, partition: int, from_ms: int, symbols: Sequence[bytes] | None) -> Iterator[pl.DataFrame]:
         """The ticks of ``ticks.rejected``, with ``source`` and ``reason``."""
