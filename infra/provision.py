@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -125,7 +125,7 @@ def apply(settings: Settings, *, historical: bool | None = None) -> list[Change]
     admin = clients.admin(settings.kafka)
     with answering(settings.kafka):
         _create(settings.kafka, admin, [change for change in changes if change.kind == "create"])
-        _configure(admin, [change for change in changes if change.kind == "configure"])
+        _configure(settings.kafka, admin, [change for change in changes if change.kind == "configure"])
     return changes
 
 
@@ -242,16 +242,10 @@ def _create(kafka: KafkaSettings, admin: AdminClient, changes: list[Change]) -> 
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     wanted = {change.topic for change in changes}
-    deadline = time.monotonic() + 2 * _TIMEOUT
-    for broker in admin.list_topics(timeout=_TIMEOUT).brokers.values():  # what one knows another may not know yet
-        its = clients.admin(kafka.model_copy(update={"bootstrap_servers": f"{broker.host}:{broker.port}"}))
-        while not wanted <= set(survey(its).partitions):
-            if time.monotonic() > deadline:
-                raise BrokerError(f"topics were created but broker {broker.id} does not know all of them")
-            time.sleep(0.05)
+    _until_every_broker(kafka, admin, lambda its: wanted <= set(survey(its).partitions), "topics were created")
 
 
-def _configure(admin: AdminClient, changes: list[Change]) -> None:
+def _configure(kafka: KafkaSettings, admin: AdminClient, changes: list[Change]) -> None:
     if not changes:
         return
     resources = [
@@ -267,6 +261,25 @@ def _configure(admin: AdminClient, changes: list[Change]) -> None:
     ]
     for future in admin.incremental_alter_configs(resources).values():
         future.result(_TIMEOUT)
+
+    def is_known(its: AdminClient) -> bool:
+        actual = _configs(its, [change.topic for change in changes])
+        return all(change.config.items() <= actual[change.topic].items() for change in changes)
+
+    _until_every_broker(kafka, admin, is_known, "topics were configured")
+
+
+def _until_every_broker(
+    kafka: KafkaSettings, admin: AdminClient, is_known: Callable[[AdminClient], bool], done: str
+) -> None:
+    """Wait for what was done to be known everywhere: a broker applies the controller's log a moment later."""
+    deadline = time.monotonic() + 2 * _TIMEOUT
+    for broker in admin.list_topics(timeout=_TIMEOUT).brokers.values():
+        its = clients.admin(kafka.model_copy(update={"bootstrap_servers": f"{broker.host}:{broker.port}"}))
+        while not is_known(its):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"{done}, but broker {broker.id} does not know all of it after {2 * _TIMEOUT:.0f} s")
+            time.sleep(0.05)
 
 
 @contextmanager
