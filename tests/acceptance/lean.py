@@ -2,7 +2,8 @@
 
     python -m tests.acceptance.lean [--broker embedded|kafka] [--kills 10]
 
-Twice: with each feed's own hours and crossed quotes kept, every M1 bar must equal the oracle's in all eight prices;
+Twice: with each feed's own hours and crossed quotes kept, every M1 bar must equal the oracle's in all eight prices,
+and so must the longer ones those folded from the oracle's minutes;
 with the defaults, the minutes that differ must be exactly those that hold rejected ticks. Clean + rejected must be
 the distinct identities of ticks.raw, and the lake and the CSV must hold exactly the clean ticks.
 """
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from schemas.codec import Codec
 
 MINUTE = 60_000
+LONGER = {"M5": 5, "M15": 15, "M30": 30, "H1": 60, "H4": 240, "D1": 1440}
+"""Timeframes checked against the minutes, in minutes."""
 PACE = 20_000.0
 """Times real time: nine days last some forty seconds, about as long as killing each child once."""
 
@@ -60,6 +63,8 @@ class Row:
     bars: int = 0
     equal: int = 0
     differing: int = 0
+    folded: int = 0
+    """Bars of the longer timeframes that are equal to the oracle's minutes folded."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -71,7 +76,7 @@ def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours:
     raw = census.frame(settings, codec, topics.TICKS_RAW, "Tick")
     clean = census.frame(settings, codec, topics.TICKS_CLEAN, "Tick")
     rejected = census.frame(settings, codec, topics.TICKS_REJECTED, "Tick")
-    bars = census.frame(settings, codec, topics.BARS, "Bar").filter(pl.col("timeframe") == "M1")
+    bars = census.frame(settings, codec, topics.BARS, "Bar")
     lake, csv = census.lake_rows(settings, "ticks"), census.csv_rows(settings.csv_dir)
     dead = len(census.messages(settings, topics.DEAD_LETTERS))
     rows = []
@@ -94,7 +99,12 @@ def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours:
             expect("lake or CSV is not clean")
         if dead:
             expect(f"{dead} dead letters")
-        _compare_bars(row, bars.filter(mine), oracle.minute_bars(feed), source, refused)
+        truth, own = oracle.minute_bars(feed), bars.filter(mine)
+        _compare_bars(row, own.filter(pl.col("timeframe") == "M1"), truth, source, refused)
+        for timeframe, minutes in LONGER.items():
+            folded = oracle.folded(truth, feed, minutes * MINUTE)
+            excused = refused.select(oracle.opening("ts_event", feed, minutes * MINUTE))
+            _compare_folded(row, timeframe, own, folded, excused)
         if own_hours and (row.differing or row.rejected):
             expect("bars differ or ticks were rejected")
         rows.append(row)
@@ -120,6 +130,16 @@ def _compare_bars(
         row.wrong.append(f"{len(differing ^ holding_rejected)} minutes differ for no rejected tick, or the reverse")
     if extra := set(last["ts_open"].to_list()) - set(truth["ts_open"].to_list()):
         row.wrong.append(f"{len(extra)} bars too many")
+
+
+def _compare_folded(row: Row, timeframe: str, bars: pl.DataFrame, truth: pl.DataFrame, excused: pl.DataFrame) -> None:
+    """Every bar of one timeframe equals the oracle's, unless a tick of it was rejected."""
+    last = bars.filter(pl.col("timeframe") == timeframe).sort("revision").unique("ts_open", keep="last")
+    joined = truth.join(last, on="ts_open", how="full", suffix="_bar", coalesce=True)
+    same = pl.all_horizontal(pl.col(price) == pl.col(f"{price}_bar") for price in PRICES).fill_null(value=False)
+    row.folded += joined.filter(same).height
+    if wrong := joined.filter(~same).join(excused, on="ts_open", how="anti").height:
+        row.wrong.append(f"{wrong} {timeframe} bars are not the minutes folded")
 
 
 def processed(settings: Settings, codec: Codec) -> bool:
@@ -188,12 +208,12 @@ def table(title: str, rows: Sequence[Row]) -> Table:
     shown = Table(title=title)
     for column in ("symbol", "ticks", "raw", "repeats", "clean", "rejected", "lake", "csv"):
         shown.add_column(column, justify="left" if column == "symbol" else "right")
-    for column in ("M1 bars", "equal", "differing", "verdict"):
+    for column in ("M1 bars", "equal", "differing", "M5..D1 equal", "verdict"):
         shown.add_column(column, justify="right")
     for row in rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(row.rejected.items())) or "0"
         numbers = (row.ticks, row.raw, row.repeats, row.clean, reasons, row.lake, row.csv)
-        more = (row.bars, row.equal, row.differing, "; ".join(row.wrong) or "ok")
+        more = (row.bars, row.equal, row.differing, row.folded, "; ".join(row.wrong) or "ok")
         shown.add_row(row.symbol, *map(str, numbers), *map(str, more))
     return shown
 

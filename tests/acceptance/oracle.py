@@ -13,6 +13,8 @@ import polars as pl
 DATA = Path(os.environ.get("ARBITREX_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "lean"
 PRICES = ("open", "high", "low", "close", "ask_open", "ask_high", "ask_low", "ask_close")
 
+_FOLD = {"open": pl.first, "high": pl.max, "low": pl.min, "close": pl.last}
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -71,6 +73,21 @@ def minute_bars(feed: Feed) -> pl.DataFrame:
             at, *fields = line.split(",")
             rows.append((midnight + int(float(at)), *(float(fields[i]) for i in (0, 1, 2, 3, 5, 6, 7, 8))))
     return pl.DataFrame(rows, schema={"ts_open": pl.Int64, **dict.fromkeys(PRICES, pl.Float64)}, orient="row")
+
+
+def opening(column: str, feed: Feed, length: int) -> pl.Expr:
+    """When the bar of ``length`` ms opened that holds a moment; bars are aligned to midnight on the feed's clock."""
+    offset = feed.utc_offset_hours * 3_600_000
+    return ((pl.col(column) + offset) // length * length - offset).alias("ts_open")
+
+
+def folded(minutes: pl.DataFrame, feed: Feed, length: int) -> pl.DataFrame:
+    """Bars of ``length`` ms out of minute bars."""
+    return (
+        minutes.sort("ts_open")
+        .group_by(opening("ts_open", feed, length))
+        .agg(_FOLD[price.removeprefix("ask_")](price) for price in PRICES)
+    )
 
 
 def _lines(path: Path) -> list[str]:
