@@ -139,18 +139,18 @@ class Proof:
         self.partition: Final = Partition(terrain, matching)
         counted = found.filter(pl.col("day") >= terrain.from_)
         counts = {name: {made.timeframe: made.from_ for made in live.timeframes} for name, live in self._live.items()}
-        self._counts = CountBook(counted, self._newer, counts, terrain.from_, scope.to)
+        self.counts: Final = CountBook(counted, self._newer, counts, terrain.from_, scope.to)
 
     def compare(self, report: Report) -> None:
         """Derive the bars and hold them against those there are."""
         book = Book(self.found, self._newer, self._dropped, report.bars)
-        self.partition.watch = self._counts.take
+        self.partition.watch = self.counts.take
         rates = self._reader.bars(topics.RATES, self._number, self._scope.keys) if report.rates is not None else None
         for bars in self.derived():
             book.hold(bars)
             if report.rates is not None and rates is not None:
                 report.rates.compare(beside(bars, rates), TERMINAL)
-        self._counts.compare(self.partition.series, report.bars)
+        self.counts.compare(self.partition.series, report.bars)
         book.finish(self.since, [symbol for symbol, item in self.partition.series.items() if item.terms])
         report.account.add(self.partition.matching.account)
         if self.since:
