@@ -97,7 +97,9 @@ def made(settings: Settings, codec: Codec, run: Run) -> Made:
         from_=start + 70_000,
         to=start + 75_000,
     )
-    produce_all(settings, raw, [*stream.specs(), Out("EURUSD", codec.encode(gap), gap.time)])
+    refused = replace(gap, to=gap.time + 110_000)  # a dead letter: its timestamp is not its time
+    gaps = [Out("EURUSD", codec.encode(each), start + at) for at, each in enumerate((gap, refused))]
+    produce_all(settings, raw, [*stream.specs(), *gaps])
     produce_all(settings, raw, stream.ticks(2_000, rubbish=True, step_ms=4_000))
     produce_all(settings, raw, stream.watermark(stream.time))
     return processed(settings, codec, run, start, "M1")
