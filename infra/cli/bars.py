@@ -62,12 +62,19 @@ def missing(
     """
     from infra import logs
     from infra.market.calendar import default_calendar, parse_calendar
+    from infra.market.counts import is_count
     from infra.market.missing import Absence, Series, missing_bars
     from infra.market.timeframes import TIMEFRAMES, bars_within
     from infra.market.zones import ServerZone
 
     asked = span(from_, to, int(time.time() * 1_000))
     timeframe = timeframe.upper()
+    if is_count(timeframe):
+        raise UsageError(
+            f"{timeframe} bars have no intervals that could lack one: ask with a timeframe such as M1 where ticks "
+            f"are missing, with arbitrex explain {symbol} {timeframe} TIME why a moment has no bar, and with verify "
+            "whether any is gone"
+        )
     if timeframe not in TIMEFRAMES:
         raise UsageError(f"{timeframe} is no timeframe; choose from {' '.join(TIMEFRAMES)}")
     settings = settings_of(world)

@@ -2,106 +2,70 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from confluent_kafka import Message
 
 from infra import topics
-from infra.iso import iso
 from infra.kafka import partition_for
-from infra.market.calendar import HOLIDAY, MARKET_CLOSED, OPEN, default_calendar, parse_calendar
-from infra.market.counts import is_count
+from infra.market.counts import is_count, measure_of
 from infra.market.timeframes import TIMEFRAMES, bounds
 from infra.market.zones import ServerZone
+from infra.proof.absence import why_absent
 from infra.proof.comparing import Book, unlike
+from infra.proof.counts import FIELDS, CountBook, paired
+from infra.proof.explanation import Explanation, Row
 from infra.proof.reading import Reader
-from infra.proof.series import Said, Series, covered_length
+from infra.proof.series import ORDINAL_BITS, Series
 from infra.proof.verification import Proof, Scope, beside
 from infra.settings import Settings
 from schemas.errors import UsageError
-from schemas.records import LiveBars, SymbolSpec
-
-_MINUTE_MS: Final = 60_000
-_OUTCOMES: Final = {MARKET_CLOSED: "market_closed", HOLIDAY: "holiday"}
-
-Row = dict[str, Any]
 
 
-@dataclass(slots=True)
-class Explanation:
-    """All that the log tells of one bar; times are UTC milliseconds."""
+def explain(
+    settings: Settings, reader: Reader, symbol: str, timeframe: str, at: int, *, number: int | None = None
+) -> Explanation:
+    """Explain the bar of the moment ``at``; with ``number``, that one of the server day that opens then.
 
-    symbol: str
-    timeframe: str
-    ts_open: int
-    ts_close: int
-    partition: int
-    spec: SymbolSpec | None
-    revisions: list[Row] = field(default_factory=list)
-    """As they stand in ``bars``, the last one last; none: there is no such bar."""
-    deleted: int | None = None
-    """The offset of the empty record that took it out of ``bars``."""
-    derived: Row | None = None
-    """What the ticks make; None: they make none."""
-    unlike: list[str] = field(default_factory=list)
-    """The fields in which the last revision is not as derived."""
-    made: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """The clean ticks that make it, by identity."""
-    raw: list[Row] = field(default_factory=list)
-    """The symbol's ticks of its window in ``ticks.raw``, by its provenance, with their ``fate``."""
-    gaps: list[Said] = field(default_factory=list)
-    cause: str = ""
-    """The record that closed or revised it."""
-    before: Row | None = None
-    after: Row | None = None
-    """Its neighbours in ``bars``."""
-    absent: list[str] = field(default_factory=list)
-    """Why there is no such bar, as far as the log tells."""
-    gone: bool = False
-    """Its ticks are no longer in the log."""
-
-    @property
-    def proved(self) -> bool:
-        """Whether what is there, bar or none, is what should be there, or nobody can tell any more."""
-        right = self.derived is not None and not self.unlike if self.revisions else self.derived is None
-        return self.gone or right
-
-
-def explain(settings: Settings, reader: Reader, symbol: str, timeframe: str, at: int) -> Explanation:
-    """Explain the bar of the moment ``at``.
-
-    Raises UsageError for a symbol or a timeframe that the world does not have, and what `verify` raises.
+    Of tick, volume and value bars it is the last that holds the moment. Raises UsageError for a symbol, a timeframe
+    or a number that the world does not have, SettingsError for a name such as T:0, and what `verify` raises.
     """
-    if is_count(timeframe):
-        raise UsageError(f"{timeframe}: only bars of timeframes are explained; verify derives these as well")
     count = len(reader.extents(topics.TICKS_RAW))
-    number = partition_for(symbol, count)
-    live = reader.live(number).get(symbol)
-    bars, deleted = _bars(reader, number, f"{symbol}|{timeframe}|".encode())
+    partition = partition_for(symbol, count)
+    live = reader.live(partition).get(symbol)
+    bars, deleted = _bars(reader, partition, f"{symbol}|{timeframe}|".encode())
     if live is None and not bars.height:
         raise _unknown(reader, symbol, count)
-    if timeframe not in TIMEFRAMES and not bars.height:
-        raise UsageError(f"no timeframe {timeframe!r}; give one of {' '.join(TIMEFRAMES)}")
-    spec = live.spec if live else None
-    ts_open, ts_close = _window(bars, timeframe, at, spec)
-    scope = Scope(ts_open, ts_close, (symbol,))
-    proof = Proof(settings, reader, number, scope, reader.progress().get(number, 0))
-    found = Explanation(symbol, timeframe, ts_open, ts_close, number, spec, gone=ts_open < proof.since)
-    found.revisions = bars.filter(pl.col("ts_open") == ts_open).to_dicts()
-    found.deleted = None if found.revisions else deleted.get(f"{symbol}|{timeframe}|{ts_open}".encode())
-    _neighbours(found, bars)
-    _derive(found, proof)
-    _read_back(found, reader)
+    if is_count(timeframe):
+        measure_of(timeframe)
+    elif timeframe not in TIMEFRAMES and not bars.height:
+        raise UsageError(f"no timeframe {timeframe!r}; give one of {' '.join(TIMEFRAMES)}, or T:1000, V:500, N:1000000")
+    elif number is not None:
+        raise UsageError(f"only tick, volume and value bars have a number; give a moment of the {timeframe} bar")
+    found = Explanation(symbol, timeframe, at, at, partition, live.spec if live else None, at, number=number)
+    if number is not None:
+        found.at, found.day = None, at
+    last = bars.unique(("day", "number") if is_count(timeframe) else "ts_open", keep="last", maintain_order=True)
+    _window(found, last, at)
+    scope = Scope(found.ts_open, found.ts_close, (symbol,))
+    proof = Proof(settings, reader, partition, scope, reader.progress().get(partition, 0))
+    ticks, derived = _derived(proof)
     series = proof.partition.series.get(symbol, Series(symbol))
-    found.gaps = sorted({gap for gap in series.gaps if gap.from_ < ts_close and gap.to > ts_open})
+    if is_count(timeframe):
+        _count(found, bars, proof.counts, series)
+    else:
+        _time(found, bars, proof, derived)
+    found.deleted = None if found.revisions else deleted.get(found.key.encode())
+    found.made = ticks.filter(found.inside).sort("ts_event", "ordinal") if ticks.height else ticks
+    _neighbours(found, last)
+    for part in reader.rejected(partition, found.ts_open, [symbol.encode()]):
+        found.rejected |= dict(part.filter(found.inside).select("source", "reason").iter_rows())
+    _read_back(found, reader)
+    found.gaps = sorted({gap for gap in series.gaps if gap.from_ < found.ts_close and gap.to > found.ts_open})
     if not found.revisions:
-        found.absent = list(_why_absent(found, live, series))
+        found.absent = list(why_absent(found, live, series))
     return found
 
 
@@ -122,37 +86,113 @@ def _bars(reader: Reader, number: int, prefix: bytes) -> tuple[pl.DataFrame, dic
     return reader.bars_of([message for each in revisions.values() for message in each]).sort("at"), deleted
 
 
-def _window(bars: pl.DataFrame, timeframe: str, at: int, spec: SymbolSpec | None) -> tuple[int, int]:
-    """The bounds of the bar that holds the moment: of the one there is, else by the symbol's zone."""
-    holding = bars.filter((pl.col("ts_open") <= at) & (pl.col("ts_close") > at)).sort("at")
-    if holding.height:
-        return int(holding["ts_open"][-1]), int(holding["ts_close"][-1])
-    zone = ServerZone.parse(spec.zone if spec else "UTC")
-    opens, closes = bounds(timeframe, np.array([at], np.int64), zone)
-    return int(opens[0]), int(closes[0])
+def _window(found: Explanation, last: pl.DataFrame, at: int) -> None:
+    """Which bar it is, if there is one, and the bounds within which it is derived.
 
-
-def _neighbours(found: Explanation, bars: pl.DataFrame) -> None:
-    last = bars.unique("ts_open", keep="last", maintain_order=True).sort("ts_open")
-    before = last.filter(pl.col("ts_open") < found.ts_open).tail(1).to_dicts()
-    after = last.filter(pl.col("ts_open") > found.ts_open).head(1).to_dicts()
-    found.before, found.after = next(iter(before), None), next(iter(after), None)
-
-
-def _derive(found: Explanation, proof: Proof) -> None:
-    made: list[pl.DataFrame] = []
-    proof.partition.watch = made.append
-    own = (pl.col("timeframe") == found.timeframe) & (pl.col("ts_open") == found.ts_open)
-    rows = [bars.filter(own) for bars in proof.derived()]
-    derived = pl.concat(rows)
-    inside = pl.col("ts_event").is_between(found.ts_open, found.ts_close, closed="left")
-    found.made = pl.concat(made).filter(inside).sort("ts_event", "ordinal")
-    if not derived.height:
+    Those are the bar's own, or by the symbol's zone; of tick, volume and value bars the server day's.
+    """
+    holding = (pl.col("ts_open") <= at) & (pl.col("ts_close") > at)
+    if found.day is not None:
+        holding = (pl.col("day") == found.day) & (pl.col("number") == found.number)
+    held = last.filter(holding).sort("ts_open", "number").tail(1).to_dicts()
+    counted = is_count(found.timeframe)
+    if held and not counted:
+        found.ts_open, found.ts_close = held[0]["ts_open"], held[0]["ts_close"]
         return
-    found.derived = derived.to_dicts()[0]
+    if held:
+        at, found.number = held[0]["day"], held[0]["number"]
+    zone = ServerZone.parse(found.spec.zone if found.spec else "UTC")
+    opens, closes = bounds("D1" if counted else found.timeframe, np.array([at], np.int64), zone)
+    found.ts_open, found.ts_close = int(opens[0]), int(closes[0])
+    if found.day is not None and not held and found.day != found.ts_open:
+        raise UsageError(f"no day of the server opens at {found.day}; the one that holds it opens at {found.ts_open}")
+    if counted:
+        found.day = at if held else found.ts_open
+
+
+def _derived(proof: Proof) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The clean ticks of the proof's window that make bars, and the timeframes' bars that they make."""
+    made: list[pl.DataFrame] = []
+
+    def watch(ticks: pl.DataFrame) -> None:
+        made.append(ticks)
+        proof.counts.take(ticks)
+
+    proof.partition.watch = watch
+    bars = pl.concat(list(proof.derived()))
+    return pl.concat(made) if made else pl.DataFrame(), bars
+
+
+def _time(found: Explanation, bars: pl.DataFrame, proof: Proof, derived: pl.DataFrame) -> None:
+    """The timeframe's bar of the window."""
+    found.doubt = "its ticks are no longer in the log" if found.ts_open < proof.since else ""
+    found.first, found.until = found.ts_open << ORDINAL_BITS, found.ts_close << ORDINAL_BITS
+    found.revisions = bars.filter(pl.col("ts_open") == found.ts_open).to_dicts()
+    own = derived.filter((pl.col("timeframe") == found.timeframe) & (pl.col("ts_open") == found.ts_open))
+    if not own.height:
+        return
+    found.derived = own.to_dicts()[0]
     if found.revisions:
-        pair = beside(derived, pl.DataFrame(found.revisions[-1:], schema=proof.found.schema))
+        pair = beside(own, pl.DataFrame(found.revisions[-1:], schema=proof.found.schema))
         found.unlike = [name for name in Book.FIELDS if pair.select(unlike(name)).item()]
+
+
+def _count(found: Explanation, bars: pl.DataFrame, book: CountBook, series: Series) -> None:
+    """The tick, volume or value bar, of the day that is the window."""
+    day, name = found.begin, found.timeframe
+    found.doubt = book.doubt(series, name, day)
+    derived = [] if found.doubt else book.derived(series, name, day)
+    last = bars.filter(pl.col("day") == day).unique("number", keep="last", maintain_order=True)
+    around = derived or last.sort("number").to_dicts()
+    if found.at is not None:
+        holding = [bar["number"] for bar in around if bar["ts_open"] <= found.at < bar["ts_close"]]
+        found.number = next(reversed(holding), None) if found.number is None else found.number
+        found.others = [other for other in holding if other != found.number]
+    found.revisions = bars.filter((pl.col("day") == day) & (pl.col("number") == pl.lit(found.number))).to_dicts()
+    own = next((bar for bar in derived if bar["number"] == found.number), None)
+    there = found.revisions[-1] if found.revisions else None
+    if derived and not own and not there and found.number is not None:
+        raise UsageError(f"there is no bar {found.key}: the ticks of its day make {len(derived)}, numbered from 0")
+    if not there and not book.published(series, name, day):
+        found.doubt = ""  # whatever its ticks are
+    _bound(found, own or there, around)
+    if own and there:
+        pair = paired(own, there, series)
+        frame = pl.DataFrame([pair], infer_schema_length=None)
+        found.derived = {field: pair[field] for field in own}
+        found.unlike = [field for field in FIELDS if frame.select(unlike(field)).item()]
+    elif own and own["due"]:
+        found.derived = own
+
+
+def _bound(found: Explanation, own: Row | None, around: list[Row]) -> None:
+    """Where the bar begins and ends: in time, and, since ticks of one millisecond may be of two bars, by identity.
+
+    Without the bar it is what the day's others leave around the moment.
+    """
+    if own:
+        found.ts_open, found.ts_close = own["ts_open"], own["ts_close"]
+    elif found.at is not None:
+        found.ts_open = max([found.ts_open, *(bar["ts_close"] for bar in around if bar["ts_close"] <= found.at)])
+        found.ts_close = min([found.ts_close, *(bar["ts_open"] for bar in around if bar["ts_open"] > found.at)])
+    found.first, found.until = found.ts_open << ORDINAL_BITS, found.ts_close << ORDINAL_BITS
+    if own:
+        found.first = max([found.first, *(_after(bar) for bar in around if bar["number"] == own["number"] - 1)])
+        found.until = _after(own) if own["last_tick_ts"] + 1 == own["ts_close"] else found.until
+
+
+def _after(bar: Row) -> int:
+    """The identity behind its last tick's."""
+    return int((bar["last_tick_ts"] << ORDINAL_BITS) + bar["last_tick_ordinal"] + 1)
+
+
+def _neighbours(found: Explanation, last: pl.DataFrame) -> None:
+    opens, number = pl.col("ts_open"), pl.lit(found.number)
+    here = opens == found.ts_open
+    before = last.filter((opens < found.ts_open) | (here & (pl.col("number") < number)))
+    after = last.filter((opens > found.ts_open) | (here & (pl.col("number") > number)))
+    found.before = next(iter(before.sort("ts_open", "number").tail(1).to_dicts()), None)
+    found.after = next(iter(after.sort("ts_open", "number").head(1).to_dicts()), None)
 
 
 def _read_back(found: Explanation, reader: Reader) -> None:
@@ -162,89 +202,24 @@ def _read_back(found: Explanation, reader: Reader) -> None:
     if not claims:
         return
     first = min(claim["first_offset"] for claim in claims)
-    until = max(max(claim["last_offset"], claim["cause"]) for claim in claims)
-    cause = claims[0]["cause"]
-    fates = _fates(found, reader)
+    until = max(max(claim["last_offset"], claim.get("cause", -1)) for claim in claims)
+    cause = claims[0].get("cause", -1)
+    fates = dict.fromkeys(reader.dead(found.partition), "dead letter") | found.rejected
     seen: set[tuple[int, int]] = set()
     for part in reader.raw(found.partition, [found.symbol.encode()], first):
-        inside = pl.col("ts_event").is_between(found.ts_open, found.ts_close, closed="left")
-        for row in part.ticks.filter(inside & (pl.col("source") <= until)).iter_rows(named=True):
-            identity = (row["ts_event"], row["ordinal"])
-            fate = fates.get(row["source"], "repeat" if identity in seen else "clean")
-            seen.add(identity)
+        for row in part.ticks.filter(found.inside & (pl.col("source") <= until)).iter_rows(named=True):
+            own = (row["ts_event"], row["ordinal"])
+            fate = fates.get(row["source"], "repeat" if own in seen else "clean")
+            seen.add(own)
             found.raw.append(row | {"fate": fate})
-        for row in part.ticks.filter(pl.col("source") == cause).iter_rows(named=True):
-            kind = "a correction" if row["correction"] else "the series' next tick"
+        for row in part.ticks.filter(pl.col("source") == cause).with_columns(own=found.inside).iter_rows(named=True):
+            kind = "a correction" if row["correction"] else "its last tick" if row["own"] else "the series' next tick"
             found.cause = f"{kind}, {row['ts_event']} #{row['ordinal']}"
         for offset, control in part.controls:
             if offset == cause:
                 found.cause = f"a {control.kind.value} of {control.feed}/{control.shard} at {control.time}"
         if part.end >= until:
             break
-
-
-def _fates(found: Explanation, reader: Reader) -> dict[int, str]:
-    """The reasons of the rejected ticks and dead letters of its window, by source offset."""
-    fates = dict.fromkeys(reader.dead(found.partition), "dead letter")
-    for part in reader.rejected(found.partition, found.ts_open, [found.symbol.encode()]):
-        inside = part.filter(pl.col("ts_event") < found.ts_close)
-        fates |= dict(inside.select("source", "reason").iter_rows())
-    return fates
-
-
-def _why_absent(found: Explanation, live: LiveBars | None, series: Series) -> Iterator[str]:
-    """Reasons, the decisive one first."""
-    if found.deleted is not None:
-        yield f"somebody deleted it: an empty record stands under its key, bars offset {found.deleted}"
-    if found.derived is not None:
-        yield "its ticks are there and make it: it is missing"
-        return
-    if found.gone:
-        yield "ticks so old are no longer in ticks.clean"
-        return
-    if live is not None:
-        yield from _state(found, live)
-    if not series.coverage:
-        yield "it is not known from when on the log holds every tick: no coverage was ever said"
-    elif not any(said.from_ <= found.ts_open for said in series.coverage):
-        since = min(said.from_ for said in series.coverage)
-        yield f"it began before coverage: every tick is in the log only from {iso(since)} on"
-    if found.made.height:
-        yield f"{found.made.height} clean ticks are in its window, but no bar is due by the reasons above"
-        return
-    rejected = Counter(row["fate"] for row in found.raw if row["fate"] not in {"clean", "repeat"})
-    for reason, count in rejected.most_common():
-        yield f"{count} ticks in its window were rejected: {reason}"
-    if found.gaps:
-        lost = covered_length((max(gap.from_, found.ts_open), min(gap.to, found.ts_close)) for gap in found.gaps)
-        yield f"feed_gap: {lost / 1_000:g} s of it are lost"
-    yield _market(found)
-
-
-def _state(found: Explanation, live: LiveBars) -> Iterator[str]:
-    """What the aggregator's state says of it."""
-    since = {start.timeframe: start.from_ for start in live.timeframes}
-    if found.timeframe not in since:
-        yield f"{found.timeframe} is not made; {' '.join(since)} are (ARBITREX_BARS__TIMEFRAMES)"
-    elif found.ts_open < since[found.timeframe]:
-        yield f"{found.timeframe} is made only since {iso(since[found.timeframe])}"
-    if any((bar.timeframe, bar.ts_open) == (found.timeframe, found.ts_open) for bar in live.bars):
-        yield "it is still open: nothing at or after its end has come (see bars.live)"
-    elif live.last_ts < found.ts_open:
-        yield f"the log of {found.symbol} ends before, at {iso(live.last_ts)}"
-
-
-def _market(found: Explanation) -> str:
-    """Whether the market was open, by the calendar of the spec."""
-    spec = found.spec
-    calendar = parse_calendar(spec.calendar) if spec and spec.calendar else default_calendar(found.symbol)
-    minutes = np.arange(found.ts_open, found.ts_close, _MINUTE_MS, dtype=np.int64)
-    reasons = calendar.closed_reasons(minutes)
-    closed = int((reasons != OPEN).sum())
-    if closed < len(minutes):
-        share = f" for {closed} of its {len(minutes)} minutes closed, else" if closed else ""
-        return f"quiet: no tick came although the market was{share} open"
-    return f"{_OUTCOMES[int(reasons[0])]}: the market was closed ({calendar.zone.name})"
 
 
 def _unknown(reader: Reader, symbol: str, count: int) -> UsageError:

@@ -197,7 +197,8 @@ class Partition:
         self._close(clean, controls)
         self._revise(placed.filter("correction"))
         for symbol, highest in clean.group_by("symbol").agg(identity().max()).iter_rows():
-            self.series[symbol].highest = max(highest, self.series[symbol].highest)
+            item = self.series[symbol]
+            item.highest, item.over = max(highest, item.highest), max(highest >> ORDINAL_BITS, item.over)
         newest = of_symbol({symbol: item.newest for symbol, item in self.series.items()})
         settled = pl.col("closed") & (pl.col("ts_close") <= newest - DAY_MS)
         done, self._bars = self._bars.filter(settled), self._bars.filter(~settled)
@@ -278,6 +279,9 @@ class Partition:
             self._bars = self._bars.update(pl.concat(found).filter("closed"), on=KEY, how="left")
         for shard, said in marks.items():
             self._marked[shard] = max(self._marked.get(shard, -1), *(time for _, time in said))
+            for item in self.series.values():
+                if item.terms and item.terms.shard == shard:
+                    item.over = max(item.over, self._marked[shard] + 1)
 
     def _over(self, corrections: pl.DataFrame, marks: Mapping[str, Sequence[tuple[int, int]]]) -> dict[int, int]:
         """By source, which time was over when a correction came: by its series' ticks, or its shard's watermark."""

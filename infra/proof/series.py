@@ -31,10 +31,14 @@ class Series:
     gaps: list[Said] = field(default_factory=list)
     zones: list[tuple[int, int, ServerZone]] = field(default_factory=list)
     """Offset of the spec, the first moment at which its zone holds, and the zone."""
+    changes: list[tuple[int, int]] = field(default_factory=list)
+    """Offset of each spec that changed the rules, and the first moment at which those hold."""
     highest: int = NO_TICK
     """The highest identity that came (ts_event << 20 | ordinal), unless it came from the future."""
     future: int = NO_TICK
     """The highest that was rejected as from the future."""
+    over: int = 0
+    """Bars that end by then have closed: by the time of a clean tick, or by a watermark."""
     corrections: set[int] = field(default_factory=set)
     """Identities of those that came."""
 
@@ -45,9 +49,11 @@ class Series:
 
     def agree(self, terms: Terms, offset: int) -> None:
         """A spec came: what it says holds for all that comes after it; a new zone for the bars that begin after it."""
+        since = max(self.newest, 0) + 1
         if not self.zones or self.zones[-1][2].name != terms.zone.name:
-            since = max(self.newest, 0) + 1 if self.zones else 0
-            self.zones.append((offset, since, terms.zone))
+            self.zones.append((offset, since if self.zones else 0, terms.zone))
+        if self.terms and self.terms.rules != terms.rules:
+            self.changes.append((offset, since))
         self.terms = terms
 
     def cover(self, since: int, offset: int) -> None:

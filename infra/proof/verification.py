@@ -139,18 +139,18 @@ class Proof:
         self.partition: Final = Partition(terrain, matching)
         counted = found.filter(pl.col("day") >= terrain.from_)
         counts = {name: {made.timeframe: made.from_ for made in live.timeframes} for name, live in self._live.items()}
-        self._counts = CountBook(counted, self._newer, counts, terrain.from_, scope.to)
+        self.counts: Final = CountBook(counted, self._newer, counts, terrain.from_, scope.to)
 
     def compare(self, report: Report) -> None:
         """Derive the bars and hold them against those there are."""
         book = Book(self.found, self._newer, self._dropped, report.bars)
-        self.partition.watch = self._counts.take
+        self.partition.watch = self.counts.take
         rates = self._reader.bars(topics.RATES, self._number, self._scope.keys) if report.rates is not None else None
         for bars in self.derived():
             book.hold(bars)
             if report.rates is not None and rates is not None:
                 report.rates.compare(beside(bars, rates), TERMINAL)
-        self._counts.compare(self.partition.series, report.bars)
+        self.counts.compare(self.partition.series, report.bars)
         book.finish(self.since, [symbol for symbol, item in self.partition.series.items() if item.terms])
         report.account.add(self.partition.matching.account)
         if self.since:
@@ -168,7 +168,7 @@ class Proof:
             if not began and ticks.height:
                 yield from self.partition.begin(ticks)
                 began = True
-            controls = [placed for placed in part.controls if placed[0] < self._reached]
+            controls = [said for said in part.controls if said[0] < self._reached and said[0] not in fates.dead]
             yield from self.partition.take(Part(ticks, controls))
             if part.end >= self._reached:
                 rest.append(part.ticks.filter(pl.col("source") >= self._reached))
@@ -205,7 +205,8 @@ class Fates:
     """What became of raw ticks that are not in ``ticks.clean``."""
 
     def __init__(self, reader: Reader, number: int, from_: int, scope: Scope) -> None:
-        self._dead = reader.dead(number)
+        self.dead: Final = reader.dead(number)
+        """Offsets of dead letters, with the error."""
         self._from = from_
         self._to = scope.to
         self._more = reader.rejected(number, from_, scope.keys)
@@ -218,8 +219,8 @@ class Fates:
         """The ticks of the part before offset ``reached``, with their ``fate``; undecodable records are counted."""
         for offset, time in part.undecodable.items():
             if offset < reached and self._from <= time < self._to:
-                account.dead += offset in self._dead
-                account.lost += offset not in self._dead
+                account.dead += offset in self.dead
+                account.lost += offset not in self.dead
         ticks = part.ticks.filter((pl.col("source") < reached) & (pl.col("ts_event") >= self._from))
         rejected = self._until(min(part.end, reached - 1))
         told = ticks.join(
@@ -231,7 +232,7 @@ class Fates:
         if ticks.height:
             known = rejected.filter(pl.col("source") >= ticks["source"].min())
             self.foreign += known.height - told["fate"].count()
-        dead = pl.Series(sorted(self._dead), dtype=pl.Int64)
+        dead = pl.Series(sorted(self.dead), dtype=pl.Int64)
         return told.with_columns(
             fate=pl.when(pl.col("source").is_in(dead.implode())).then(pl.lit("dead")).otherwise("fate")
         )

@@ -122,6 +122,13 @@ def test_every_absent_bar_has_its_reason(settings: Settings, codec: Codec, start
     assert "there is no world nowhere" in str(wrong)
 
 
+def test_of_tick_bars_none_can_be_missing() -> None:
+    wrong = CliRunner().invoke(app, ["bars", "missing", "BTCUSD", "T:1000", "--from", "1h"]).exception
+    assert isinstance(wrong, UsageError)
+    assert str(wrong).startswith("T:1000 bars have no intervals")
+    assert "arbitrex explain BTCUSD T:1000 TIME" in str(wrong)
+
+
 @pytest.mark.kafka
 def test_a_symbol_that_is_not_there_is_told_with_what_is_near(settings: Settings, codec: Codec, start: int) -> None:
     write_log(settings, codec, start)

@@ -22,11 +22,11 @@ from infra.cli.main import app
 from infra.iso import iso
 from infra.kafka_log import partition_count
 from infra.proof.reading import Reader
-from infra.settings import Settings
+from infra.settings import BarSettings, Settings
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError
-from schemas.records import Bar, Control, ControlKind
+from schemas.records import Bar, Control, ControlKind, Tick
 from tests.processors.oracle import caught_up, output
 from tests.processors.stream import FEED, SHARD, Stream
 from tests.processors.test_service import recent_ms
@@ -34,6 +34,7 @@ from tests.support import ROOT, Child, Out, environment, eventually, produce_all
 
 pytestmark = pytest.mark.kafka
 Run = Callable[..., Result]
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ class Made:
     run: Run
     start: int
     bars: list[Bar]
-    """M1 of EURUSD, by time."""
+    """Those of EURUSD, by time, the last revision of each."""
 
     def forge(self, topic: topics.Topic, *bars: Bar | str) -> None:
         """Write bars, or delete those of a key, where the honest ones are, with their headers."""
@@ -73,8 +74,8 @@ class Made:
         ]
         produce_all(self.settings, World(self.settings.world).topic(topic.name), forged)
 
-    def explain(self, at: int) -> Result:
-        return self.run("explain", "EURUSD", "M1", iso(at))
+    def explain(self, at: int | str) -> Result:
+        return self.run("explain", "EURUSD", self.bars[0].timeframe, iso(at) if isinstance(at, int) else at)
 
 
 def _headers(honest: dict[bytes | None, Message], bar: Bar) -> list[tuple[str, str | bytes | None]]:
@@ -96,14 +97,21 @@ def made(settings: Settings, codec: Codec, run: Run) -> Made:
         from_=start + 70_000,
         to=start + 75_000,
     )
-    produce_all(settings, raw, [*stream.specs(), Out("EURUSD", codec.encode(gap), gap.time)])
+    refused = replace(gap, to=gap.time + 110_000)  # a dead letter: its timestamp is not its time
+    gaps = [Out("EURUSD", codec.encode(each), start + at) for at, each in enumerate((gap, refused))]
+    produce_all(settings, raw, [*stream.specs(), *gaps])
     produce_all(settings, raw, stream.ticks(2_000, rubbish=True, step_ms=4_000))
     produce_all(settings, raw, stream.watermark(stream.time))
+    return processed(settings, codec, run, start, "M1")
+
+
+def processed(settings: Settings, codec: Codec, run: Run, start: int, name: str) -> Made:
     with Child(settings, "processor"):
         eventually(lambda: caught_up(settings, codec), 60)
     records = [codec.decode(message.value() or b"") for message in output(settings, topics.BARS)]
-    bars = [bar for bar in records if isinstance(bar, Bar) and (bar.symbol, bar.timeframe) == ("EURUSD", "M1")]
-    return Made(settings, codec, run, start, sorted(bars, key=lambda bar: bar.ts_open))
+    bars = [bar for bar in records if isinstance(bar, Bar) and (bar.symbol, bar.timeframe) == ("EURUSD", name)]
+    last = {bar.key: bar for bar in bars}
+    return Made(settings, codec, run, start, sorted(last.values(), key=lambda bar: (bar.ts_open, bar.number)))
 
 
 def test_a_world_is_proved_and_a_bar_that_was_tampered_with_is_found(made: Made) -> None:
@@ -174,6 +182,116 @@ def finds_what_was_forged(made: Made) -> None:
     produce_all(made.settings, World(made.settings.world).topic(topics.TICKS_CLEAN.name), [twice])
     doubled = made.run("verify", "--symbols", "EURUSD")
     assert "1 in ticks.clean or ticks.rejected without a source" in doubled.output
+
+
+@pytest.fixture
+def counted(settings: Settings, codec: Codec, run: Run) -> Made:
+    """Minutes of tick bars, with rejects, a gap, a correction, 27 ticks in a millisecond, and a last one rejected."""
+    counting = settings.model_copy(update={"bars": BarSettings(timeframes=("M1", "T:10"))})
+    raw, midnight = World(settings.world).topic(topics.TICKS_RAW.name), (recent_ms() + 1_200_000) // DAY_MS * DAY_MS
+    start = recent_ms() if recent_ms() >= midnight else midnight - 1_200_000
+    stream = Stream(codec, start, partitions=partition_count(settings.kafka, raw), symbols=("EURUSD",))
+    day = start // DAY_MS * DAY_MS
+    covered = Control(kind=ControlKind.COVERAGE, feed=FEED, shard=SHARD, symbol="EURUSD", time=day)
+    gap = replace(covered, kind=ControlKind.GAP, time=start, from_=start + 100_000, to=start + 100_500)
+    late = Tick(
+        symbol="EURUSD", ts_event=start + 200_000, ordinal=999, bid=0.5, ask=0.75, flags=6, feed=FEED,
+        server_time=start, ts_recv=(start + 900_000) * 1_000, correction=True,
+    )  # fmt: skip
+    ticks = [*stream.ticks(500, step_ms=2_000), Out("EURUSD", codec.encode(late), late.ts_event)]
+    produce_all(
+        settings, raw, [*stream.specs(), *(Out("EURUSD", codec.encode(each), each.time) for each in (covered, gap))]
+    )
+    end = stream.time + 1_000
+    burst = [replace(late, ts_event=end, ordinal=at, bid=99.0, ask=99.5, correction=False) for at in range(27)]
+    crossed = replace(late, ts_event=end + 120_000, bid=2.0, ask=1.0, correction=False)
+    ticks += [Out("EURUSD", codec.encode(each), each.ts_event) for each in (*burst, crossed)]
+    produce_all(settings, raw, ticks)
+    return processed(counting, codec, run, start, "T:10")
+
+
+def test_a_tick_bar_is_explained_by_a_moment_or_by_its_key(counted: Made) -> None:
+    partial = next(bar for bar in counted.bars if bar.feed_gap_ms)
+    told = counted.explain(partial.first_tick_ts)
+    assert told.exit_code == 0, told.output
+    head, revisions, *_ = told.output.splitlines()
+    where = f"{partial.day}.{partial.number}, {iso(partial.ts_open)} to {iso(partial.ts_close)}, partition "
+    assert head.startswith(f"EURUSD T:10 {where}")
+    assert "revision 0, partial" in revisions
+    ticks = [line for line in told.output.splitlines() if "  flags 6  offset " in line]
+    assert sum(line.split()[-1].isdigit() for line in ticks) == 10, "clean ones, and no other bar's"
+    assert f"gap: ticks from {iso(counted.start + 100_000)} to {iso(counted.start + 100_500)} are lost" in told.output
+    assert f"closed or revised by its last tick, {partial.last_tick_ts} #{partial.last_tick_ordinal}" in told.output
+    assert "10 of 10 ticks: full with its last tick" in told.output
+    assert "it is what its ticks make" in told.output
+    assert counted.explain(f"{partial.day}.{partial.number}").output == told.output
+
+    rejected = output(counted.settings, topics.TICKS_REJECTED)[0]
+    told = counted.explain(rejected.timestamp()[1])
+    assert told.exit_code == 0, told.output
+    reason = dict(rejected.headers() or [])["reason"]
+    assert f"  {reason.decode() if isinstance(reason, bytes) else reason}\n" in told.output
+    revised = next(bar for bar in counted.bars if bar.revision)
+    told = counted.explain(revised.first_tick_ts)
+    assert told.exit_code == 0, told.output
+    assert "revision 0, final" in told.output
+    assert "revision 1, revised" in told.output
+    assert f"closed or revised by a correction, {counted.start + 200_000} #999" in told.output
+    last = counted.bars[-1]
+    told = counted.explain(last.first_tick_ts)
+    assert told.exit_code == 0, told.output
+    assert f" {last.day}.{last.number}, " in told.output.splitlines()[0]
+    assert f"the moment is in {last.number - 2}, {last.number - 1}, {last.number + 1} as well" in told.output
+    assert f"10 ticks of its window (ticks.raw, by its provenance):\n  {iso(last.first_tick_ts)} #" in told.output
+    where_there_is_none_it_says_why(counted)
+    what_was_forged_is_explained(counted)
+
+
+def where_there_is_none_it_says_why(counted: Made) -> None:
+    last = counted.bars[-1]
+    still = counted.explain(f"{last.day}.{last.number + 1}")
+    assert still.exit_code == 0, still.output
+    assert f"{last.day}.{last.number + 1}, {iso(last.ts_open)} to " in still.output
+    assert "it is still open: it is not full" in still.output
+    assert f"the nearest bar before: {iso(last.ts_open)}" in still.output
+    before = counted.explain(counted.bars[0].ts_open - 3_600_000)
+    assert before.exit_code == 0, before.output
+    assert "its day began before coverage" in before.output
+    assert "that there is none is right" in before.output
+    later = counted.explain(last.ts_close + DAY_MS)
+    assert "the log of EURUSD ends before, at " in later.output
+    minute = counted.run("explain", "EURUSD", "M1", iso(last.ts_open + 120_000))
+    assert "1 ticks in its window were rejected: crossed" in minute.output
+    other = counted.run("explain", "EURUSD", "T:11", iso(last.ts_open))
+    assert other.exit_code == 0, other.output
+    assert "T:11 is not made; M1 T:10 are" in other.output
+    assert f"the ticks of its day make {last.number + 2}" in str(counted.explain(f"{last.day}.999").exception)
+    assert f"opens at {last.day}" in str(counted.explain(f"{(last.day or 0) + 5}.0").exception)
+    assert "have a number" in str(counted.run("explain", "EURUSD", "M1", f"{last.day}.0").exception)
+    assert "its size must be above 0" in str(counted.run("explain", "EURUSD", "T:0", "now").exception)
+
+
+def what_was_forged_is_explained(counted: Made) -> None:
+    good, moved, gone, *_ = (bar for bar in counted.bars if bar.number > 5)
+    wrong = replace(good, high=good.high + 1, tick_count=9)
+    away = replace(moved, ts_open=moved.ts_close + 5, ts_close=moved.ts_close + 6)
+    extra = replace(good, number=999)
+    counted.forge(topics.BARS, wrong, away, extra, gone.key)
+    told = counted.explain(f"{good.day}.{good.number}")
+    assert told.exit_code == 1
+    assert "NOT right: high, tick_count" in told.output
+    assert told.output.count(f"revision {good.revision}, {good.status}") == 2, "the honest bar and the forged one"
+    told = counted.explain(moved.first_tick_ts)
+    assert told.exit_code == 1
+    assert f"{moved.day}.{moved.number}, {iso(moved.ts_open)} to {iso(moved.ts_close)}" in told.output
+    assert "NOT right: ts_open, ts_close" in told.output
+    told = counted.explain(f"{extra.day}.999")
+    assert told.exit_code == 1
+    assert "NOT right: the ticks and controls of the log make no such bar" in told.output
+    told = counted.explain(gone.first_tick_ts + 1)
+    assert told.exit_code == 1
+    assert "somebody deleted it" in told.output
+    assert "NOT right: it should be there" in told.output
 
 
 def test_nothing_to_verify_is_no_success(run: Run) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from infra.proof.comparing import Book, Comparison
+from infra.market.counts import is_count
+from infra.proof.comparing import RECORD_KEY, Book, Comparison
+from infra.proof.counts import CountBook
 from infra.proof.matching import TICK, Matching
 from infra.proof.partition import Part, Partition, Terrain
 from infra.proof.terms import terms_of
@@ -21,6 +23,7 @@ from schemas.records import Bar, Control, ControlKind, SymbolSpec, Tick
 from tests.core.streams import SYMBOLS, Maker, Message, batch, message, spec
 
 TIMEFRAMES = ("M1", "M5", "H1", "H4", "D1", "W1", "MN1")
+COUNTS = ("T:3", "V:2", "N:2.3")
 TOLERANCE = 60_000
 FOREVER = 2**62
 
@@ -45,15 +48,16 @@ def bars_of(outcome: Outcome) -> pl.DataFrame:
     frame = pl.DataFrame(
         [row | {"status": str(row["status"])} for row in rows], schema={**dtypes("Bar"), **headers}, orient="row"
     )
-    return frame.unique(["symbol", "timeframe", "ts_open"], keep="last", maintain_order=True)
+    return frame.unique(RECORD_KEY, keep="last", maintain_order=True)
 
 
 class World:
     """What a processor would have made of a stream, as one partition."""
 
-    def __init__(self, messages: list[Message]) -> None:
+    def __init__(self, messages: list[Message], counts: tuple[str, ...] = ()) -> None:
         raw = batch(messages, 0)
-        self.outcome, _ = step(State(), raw, Rules(TIMEFRAMES, TOLERANCE))
+        self.outcome, state = step(State(), raw, Rules((*TIMEFRAMES, *counts), TOLERANCE))
+        self.made = {symbol: one.since for symbol, one in state.series.items()}
         dead = {at for at, _ in self.outcome.dead}
         fates: dict[int, str] = dict.fromkeys(dead, "dead")
         for at, reason in zip(self.outcome.rejected.tolist(), self.outcome.reasons.tolist(), strict=True):
@@ -72,7 +76,9 @@ class World:
         matching = Matching(parts, to=FOREVER, told_since=0, truncated=raw_from > 0)
         partition = Partition(Terrain(0, FOREVER, {}, TIMEFRAMES, TOLERANCE), matching)
         comparison = Comparison()
-        book = Book(self.bars, [], [], comparison)
+        book = Book(self.bars.filter(pl.col("day").is_null()), [], [], comparison)
+        counts = CountBook(self.bars.filter(pl.col("day").is_not_null()), [], self.made, 0, FOREVER)
+        partition.watch = counts.take
         for at, control in self.controls:  # the copies in symbols and feed.events
             if at < raw_from and control.spec:
                 partition.specified(control.spec, at)
@@ -92,6 +98,7 @@ class World:
         for bars in partition.finish(iter([])):
             book.hold(bars)
         book.finish(0, [symbol for symbol, item in partition.series.items() if item.terms])
+        counts.compare(partition.series, comparison)
         return comparison, partition
 
 
@@ -106,6 +113,32 @@ def test_the_proof_agrees_with_the_core(seed: int, oddity: float, cut: int) -> N
     assert (account.clean, account.repeats) == (len(world.outcome.clean), world.outcome.repeats)
     assert account.rejected.total() == len(world.outcome.rejected)
     assert (account.wrong, account.raw) == (0, world.raw.height)
+
+
+@pytest.mark.parametrize(
+    ("seed", "oddity", "late", "cut"),
+    [(27, 0.0, 0.0, 400), (30, 0.02, 0.0, 97), (38, 0.0, 0.1, 1_500), (24, 0.2, 0.0, 97), (44, 0.2, 0.1, 1_500)],
+)
+def test_tick_volume_and_value_bars_are_proved_and_each_that_is_taken_out_is_missed(
+    seed: int, oddity: float, late: float, cut: int
+) -> None:
+    world = World(OneZone(seed, oddity, late).make(1_500), COUNTS)
+    comparison, _ = world.prove(cut)
+    assert not comparison.differences
+    counted = [tally for (_, name), tally in comparison.tallies.items() if is_count(name)]
+    equal = sum(tally.equal for tally in counted)
+    assert equal > 200
+    assert equal + sum(tally.gone for tally in counted) == world.bars["day"].count()
+    world.bars = world.bars.filter(pl.col("day").is_null())
+    comparison, _ = world.prove(cut)
+    assert comparison.wrong == sum(tally.missing for tally in comparison.tallies.values()) == equal
+
+
+def test_a_tick_bar_of_a_day_without_ticks_is_extra() -> None:
+    world = World(OneZone(27, 0.0).make(1_500), COUNTS)
+    world.bars = world.bars.with_columns(pl.col("day") + 7 * 86_400_000)
+    comparison, _ = world.prove()
+    assert sum(tally.extra for tally in comparison.tallies.values()) == world.bars["day"].count()
 
 
 def test_bars_whose_sources_have_left_the_log_are_still_proved() -> None:
