@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from gateway.market import Placed, Row, Update, closed_bar
 from infra import kafka as clients
 from infra import logs, metrics
 from infra.kafka_log import partition_count
+from infra.pacing import AT_THE_END, Pace
 from infra.settings import Settings
 from infra.topics import BARS, BARS_LIVE, FEED_EVENTS, SYMBOLS, TICKS_CLEAN
 from infra.worlds import World
@@ -64,7 +65,7 @@ class Feed:
         behind: set[tuple[str | None, int | None]] = {(start.topic, start.partition) for start in starts}
         heard = time.monotonic()
         while behind and not stopping.is_set():
-            messages, ended = self._consume(self._consumer, _LOAD_RECORDS)
+            messages, ended = _sorted(self._consumer.consume(_LOAD_RECORDS, _FLUSH_SECONDS))
             behind -= ended
             if messages or ended:
                 heard = time.monotonic()
@@ -76,15 +77,13 @@ class Feed:
         """Deliver updates until ``stopping``. Raises BrokerError."""
         consumer = self._consumer
         assert consumer is not None, "load comes first"  # noqa: S101 - a mistake of the caller
-        partitions = consumer.assignment()
+        pace = Pace(self._kafka, consumer, clients.EMBEDDED_IDLE_SECONDS)
         while not stopping.is_set():
-            messages, _ = self._consume(consumer, _FLUSH_RECORDS)
+            found = consumer.consume(_FLUSH_RECORDS, _FLUSH_SECONDS)
+            messages, _ = _sorted(found)
             if messages:
                 deliver(self._decoder.update(messages))
-            elif self._kafka.embedded:
-                consumer.pause(partitions)
-                stopping.wait(clients.EMBEDDED_IDLE_SECONDS)
-                consumer.resume(partitions)
+            pace.after(found, stopping.wait)
 
     def close(self) -> None:
         if self._consumer is not None:
@@ -102,19 +101,20 @@ class Feed:
                 starts.append(TopicPartition(full_name, partition, offset))
         return starts
 
-    def _consume(self, consumer: Consumer, limit: int) -> tuple[list[Message], set[tuple[str | None, int | None]]]:
-        """Messages, and the partitions that are read to their end."""
-        messages: list[Message] = []
-        ended: set[tuple[str | None, int | None]] = set()
-        for message in consumer.consume(limit, _FLUSH_SECONDS):
-            error = message.error()
-            if error is None:
-                messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
-                ended.add((message.topic(), message.partition()))
-            else:
-                raise BrokerError(f"reading {message.topic()}: {error.str()}")
-        return messages, ended
+
+def _sorted(found: Sequence[Message]) -> tuple[list[Message], set[tuple[str | None, int | None]]]:
+    """Messages, and the partitions that are read to their end."""
+    messages: list[Message] = []
+    ended: set[tuple[str | None, int | None]] = set()
+    for message in found:
+        error = message.error()
+        if error is None:
+            messages.append(message)
+        elif error.code() == AT_THE_END:
+            ended.add((message.topic(), message.partition()))
+        else:
+            raise BrokerError(f"reading {message.topic()}: {error.str()}")
+    return messages, ended
 
 
 class Decoder:

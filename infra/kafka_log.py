@@ -11,6 +11,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
+from infra.pacing import AT_THE_END, Pace
 from infra.settings import KafkaSettings
 from schemas.errors import BrokerError
 
@@ -25,7 +26,7 @@ _LEADERLESS: Final = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-_PASSING: Final = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names
+_PASSING: Final = {AT_THE_END, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names
 
 
 def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
@@ -147,7 +148,7 @@ def read_to_end(
                 error = message.error()
                 if error is None:
                     messages.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+                elif error.code() == AT_THE_END:
                     open_ends.discard((message.topic(), message.partition()))
                 else:
                     raise BrokerError(f"reading {message.topic()}: {error.str()}")
@@ -167,11 +168,12 @@ def follow(
 
     A Kafka that is away is waited for. Raises BrokerError when it refuses.
     """
-    consumer = _reader(kafka, starts, {"fetch.wait.max.ms": 100})
+    consumer = _reader(kafka, starts, {"fetch.wait.max.ms": 100, "enable.partition.eof": True})
+    pace = Pace(kafka, consumer, clients.EMBEDDED_IDLE_SECONDS)
     try:
         while not stopping.is_set():
-            messages = []
-            for message in consumer.consume(batch, _POLL_SECONDS):
+            found, messages = consumer.consume(batch, _POLL_SECONDS), []
+            for message in found:
                 error = message.error()
                 if error is None:
                     messages.append(message)
@@ -179,10 +181,7 @@ def follow(
                     raise BrokerError(f"reading {message.topic()}: {error.str()}")
             if messages:
                 yield messages
-            elif kafka.embedded:
-                consumer.pause(consumer.assignment())
-                stopping.wait(clients.EMBEDDED_IDLE_SECONDS)
-                consumer.resume(consumer.assignment())
+            pace.after(found, stopping.wait)
     finally:
         consumer.close()
 

@@ -16,8 +16,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from infra import kafka as clients
 from infra import logs, metrics
-from infra.kafka import EMBEDDED_IDLE_SECONDS
 from infra.lake.layout import TABLES, TICKS
+from infra.pacing import AT_THE_END, Pace
 from infra.settings import KafkaSettings, SinkSettings
 from infra.worlds import World
 from schemas.codec import Codec
@@ -29,6 +29,8 @@ from sinks.starts import starts
 
 _BATCH: Final = 10_000
 _WAIT_SECONDS: Final = 0.2
+_EMBEDDED_WAIT_SECONDS: Final = 0.02
+_REST_SECONDS: Final = 0.25
 _LAG_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -47,7 +49,6 @@ class Runner:
         self._settings = settings
         self._codec = codec
         self._tables = {world.topic(table.topic.name): table for table in TABLES}
-        self._pacing = kafka.embedded
         self._buffer = Buffer()
         self._committed: dict[Source, int] = {}
         """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
@@ -75,6 +76,8 @@ class Runner:
             }
             | overrides,
         )
+        self._pace = Pace(kafka, self._consumer, _REST_SECONDS)
+        self._wait = min(_EMBEDDED_WAIT_SECONDS if kafka.embedded else _WAIT_SECONDS, settings.rotate_seconds)
 
     def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
         """Work until ``stopping`` is set, then flush. ``ready`` is called at the first assignment.
@@ -99,18 +102,18 @@ class Runner:
             self._consumer.close()
 
     def _step(self) -> None:
-        messages = self._consumer.consume(_BATCH, min(_WAIT_SECONDS, self._settings.rotate_seconds))
+        messages = self._consumer.consume(_BATCH, self._wait)
         if self._failure:
             raise self._failure
-        if not self._take(messages) and self._pacing:
-            self._pace()
+        self._take(messages)
+        self._pace.after(messages)
         if time.monotonic() > self._lag_due:
             self._show_lag()
             if not self._hinted:
                 self._hint()
 
-    def _take(self, messages: Sequence[Message]) -> int:
-        """Put messages into the buffer; how many records there were."""
+    def _take(self, messages: Sequence[Message]) -> None:
+        """Put messages into the buffer."""
         by_topic: dict[str, list[Message]] = {}
         offsets: dict[Source, int] = {}
         for message in messages:
@@ -118,7 +121,7 @@ class Runner:
             if error is None:
                 by_topic.setdefault(source.topic, []).append(message)
                 offsets[source] = offset + 1
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+            elif error.code() == AT_THE_END:
                 if offset > offsets.get(source, self._position(source)):
                     offsets[source] = offset
             else:
@@ -129,7 +132,6 @@ class Runner:
             self._buffer.add(table, rows)
             self.rows_read += rows.height
         self._buffer.move(offsets, time.monotonic())
-        return sum(map(len, by_topic.values()))
 
     def _position(self, source: Source) -> int:
         return self._buffer.offsets.get(source, self._committed.get(source, 0))
@@ -207,12 +209,6 @@ class Runner:
             return False
         self._consumer.resume(self._assigned)
         return True
-
-    def _pace(self) -> None:
-        """Fetch nothing for a moment: the embedded broker answers empty fetches at once."""
-        self._consumer.pause(self._assigned)
-        time.sleep(EMBEDDED_IDLE_SECONDS)
-        self._consumer.resume(self._assigned)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:

@@ -8,6 +8,8 @@ import { Connection } from "./socket.js";
 import { Series } from "./series.js";
 
 const PAGE_OF_BARS = 1000;
+const FIRST_SYMBOL_MS = 500;
+const SYMBOLS_MS = 10_000;
 const $ = (id) => document.getElementById(id);
 const stage = document.querySelector("main");
 
@@ -258,25 +260,29 @@ function theme() {
   });
 }
 
-/** Symbols appear with their first tick: ask until there is one. */
+/** Symbols appear with their first tick: the list is asked for again and again, often until there is one. */
 async function start() {
   try {
     const { world, timeframes, symbols } = await get("symbols");
-    if (symbols.length) {
-      for (const spec of symbols) specs.set(spec.symbol, spec);
+    const known = specs.size;
+    for (const spec of symbols) specs.set(spec.symbol, spec);
+    if (specs.size > known) {
+      $("symbol").replaceChildren(...[...specs.keys()].sort().map((name) => new Option(name, name)));
+      $("symbol").value = series.symbol;
+    }
+    if (!known && symbols.length) {
       if (world !== "main") $("world").textContent = world;
-      $("symbol").replaceChildren(...[...specs.keys()].map((name) => new Option(name, name)));
       $("symbol").addEventListener("change", () => choose($("symbol").value, series.timeframe));
       timeframePicker(timeframes);
       const [symbol, timeframe] = decodeURIComponent(location.hash.slice(1)).split("/");
       choose(specs.has(symbol) ? symbol : symbols[0].symbol, timeframes.includes(timeframe) ? timeframe : timeframes[0]);
-      return;
+    } else if (!specs.size) {
+      notice("Waiting for the first symbol…");
     }
-    notice("Waiting for the first symbol…");
   } catch (error) {
-    notice(`The gateway does not answer: ${error.message}`);
+    if (!specs.size) notice(`The gateway does not answer: ${error.message}`);
   }
-  setTimeout(start, 1000);
+  setTimeout(start, specs.size ? SYMBOLS_MS : FIRST_SYMBOL_MS);
 }
 
 theme();

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from infra import kafka as clients
 from infra.kafka_log import extent
+from infra.pacing import AT_THE_END
 from infra.settings import KafkaSettings
 from schemas.errors import BrokerError, SourceError
 
@@ -101,7 +102,7 @@ class Reader:
 
     def _erred(self, error: KafkaError, partition: int, message: Message) -> None:
         code = error.code()
-        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's public name for it
+        if code == AT_THE_END:
             if partition in self._open:
                 self._reached(partition, cast("int", message.offset()))
                 self._look_for_loss(partition)
