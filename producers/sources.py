@@ -18,7 +18,7 @@ from producers.simulated.terminal import SimulatedTerminal
 from producers.terminal import Terminal
 from schemas.errors import SettingsError
 
-FIRST_START_MS: Final = 2 * 3_600_000
+FIRST_START_MS: Final = 3_600_000
 """How far back a first start begins."""
 
 _HOUR_MS: Final = 3_600_000

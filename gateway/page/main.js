@@ -8,6 +8,7 @@ import { Connection } from "./socket.js";
 import { Series } from "./series.js";
 
 const PAGE_OF_BARS = 1000;
+const FIRST_SYMBOL = "EURUSD"; // where there is one
 const FIRST_SYMBOL_MS = 500;
 const SYMBOLS_MS = 10_000;
 const $ = (id) => document.getElementById(id);
@@ -275,7 +276,8 @@ async function start() {
       $("symbol").addEventListener("change", () => choose($("symbol").value, series.timeframe));
       timeframePicker(timeframes);
       const [symbol, timeframe] = decodeURIComponent(location.hash.slice(1)).split("/");
-      choose(specs.has(symbol) ? symbol : symbols[0].symbol, timeframes.includes(timeframe) ? timeframe : timeframes[0]);
+      const first = specs.has(FIRST_SYMBOL) ? FIRST_SYMBOL : symbols[0].symbol;
+      choose(specs.has(symbol) ? symbol : first, timeframes.includes(timeframe) ? timeframe : timeframes[0]);
     } else if (!specs.size) {
       notice("Waiting for the first symbol…");
     }
