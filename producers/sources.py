@@ -18,8 +18,8 @@ from producers.simulated.terminal import SimulatedTerminal
 from producers.terminal import Terminal
 from schemas.errors import SettingsError
 
-FIRST_START_MS: Final = 3_600_000
-"""How far back a first start begins."""
+FIRST_START_MS: Final = 1_800_000
+"""How far back a first start begins, at the least."""
 
 _HOUR_MS: Final = 3_600_000
 
