@@ -90,7 +90,7 @@ class SimulatorSettings(_Section):
     seed: int = 7
     zone: str = "New_York+7"
     start: str | None = None
-    """ISO 8601 UTC; a start in the past needs a world of its own. None: the last full hour half an hour ago, real time."""
+    """ISO 8601 UTC; a start in the past needs a world of its own. None: the last full hour half an hour ago."""
     speed: float = Field(1.0, gt=0, le=10_000)
     rate: float = Field(1.0, gt=0, le=1_000)
     """Ticks compared with a usual market's."""
