@@ -44,4 +44,4 @@ def test_it_rests_once_all_is_read_and_misses_nothing_that_comes_meanwhile(setti
     eventually(has_all, every=0)
     consumer.close()
     assert sorted(read) == list(range(len(read)))
-    assert rests == ([1_000, 1_010, 1_020, 1_030] if settings.kafka.embedded else [])
+    assert rests[:4] == ([1_000, 1_010, 1_020, 1_030] if settings.kafka.embedded else [])
