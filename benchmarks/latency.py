@@ -38,6 +38,7 @@ PARTITIONS = 4
 WARM_UP_SECONDS = 5.0
 IDLE_SECONDS = 15.0
 _TURN_SECONDS = 0.002
+_GATHERED, _GATHER_SECONDS = 1_000, 0.003
 _WATERMARK_SECONDS = 0.1
 _LAST_SECONDS = 2.0
 """How long after the last tick readers go on."""
@@ -62,15 +63,16 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.over.is_set():
-            message = self._consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                self.seen.append((time.time(), message.value()))
+            # Together, since a call for each message has the threads wait for each other more than for Kafka.
+            messages = self._consumer.consume(_GATHERED, _GATHER_SECONDS)
+            now = time.time()
+            self.seen += [(now, message.value()) for message in messages if message.error() is None]
         self._consumer.close()
 
 
 def generate(place: Stage, rate: float, seconds: float) -> Sent:
     """Send ticks at an even rate, and watermarks as a producer does."""
-    producer = clients.producer(place.settings.kafka, **{"linger.ms": 0})
+    producer = clients.producer(place.settings.kafka)
     header, schema = place.codec.headers["Tick"], parsed("Tick")
     draw = random.Random(7)  # noqa: S311 - prices, not secrets
     sent: Sent = {symbol: deque() for symbol in SYMBOLS}

@@ -37,6 +37,7 @@ from tests.containers import KafkaContainer, engine_answers
 from tests.support import Child
 
 hypothesis.settings.register_profile("arbitrex", deadline=None)  # how fast something is, benchmarks tell
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)  # says the same of the same code
 hypothesis.settings.load_profile("arbitrex")
 
 AT_HAND = "embedded,container,real" if engine_answers() else "embedded,real"

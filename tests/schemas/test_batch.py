@@ -155,7 +155,7 @@ def test_any_mix_is_accounted_for(values: list[bytes | None], small: int) -> Non
         wide = {p for p, error in decoded.bad if "is not an int" in str(error)}
         rows, others, bad = one_by_one(values, "Tick")
         assert as_rows(decoded) == {p: plain(found) for p, found in rows.items() if p not in wide}
-        assert dict(decoded.others) == others
+        assert {p: repr(record) for p, record in decoded.others} == {p: repr(record) for p, record in others.items()}
         assert {p for p, _ in decoded.bad} == bad | wide
     finally:
         batch.SMALL = saved  # type: ignore[misc]
