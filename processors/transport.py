@@ -29,6 +29,7 @@ BATCH_RECORDS: Final = 20_000
 """aiokafka unpacks on the loop that sends heartbeats: with 100,000 a lone worker lost its membership."""
 
 _BATCHES_IN_FLIGHT: Final = 2
+_BACKLOG_RECORDS: Final = 1_000
 _FETCH_WAIT_MS: Final = 50
 """For the first record: a partition that has room again waits as long for a fetch of silent ones to end."""
 _PARTITION_FETCH_BYTES: Final = 4_000_000
@@ -112,16 +113,24 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
         await self.call_thread(seek)
 
-    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
+    async def _fetch_records(self, consumer: Any, wanted: set[Any], *args: Any, **options: Any) -> Any:
         """The records and the epoch they are of: seeks run on this loop too, with no await in between.
 
-        A partition that was assigned and not yet sought has no position, which aiokafka tells as an error.
+        After a small batch, which was all there is, nothing is fetched ahead: it would be old when its turn comes, and
+        while it waits aiokafka asks its node for nothing else. A partition that was assigned and not yet sought has no
+        position, which aiokafka tells as an error.
         """
+        places = consumer._subscription  # noqa: SLF001 - no public way that takes Faust's partitions
+        for tp in places.assigned_partitions() & wanted:
+            places.resume(tp)
         try:
-            records = await super()._fetch_records(*args, **options)
+            fetched = await super()._fetch_records(consumer, wanted, *args, **options)
         except NoOffsetForPartitionError:
-            records = {}
-        return self.epoch, records
+            fetched = {}
+        for tp, records in fetched.items():
+            if len(records) < _BACKLOG_RECORDS and places.is_assigned(tp):
+                places.pause(tp)
+        return self.epoch, fetched
 
 
 class BatchConsumer(driver.Consumer):
@@ -217,8 +226,12 @@ class BatchConsumer(driver.Consumer):
                 )
 
     def _has_room(self, tp: Any) -> bool:
+        """Whether to fetch more of it: a second batch only where much waits, else what comes meanwhile is the next."""
         partition = self.owner.owned(tp.partition)
-        return partition is not None and partition.in_flight < _BATCHES_IN_FLIGHT
+        if partition is None:
+            return False
+        allowed = _BATCHES_IN_FLIGHT if partition.end - partition.read_to >= _BACKLOG_RECORDS else 1
+        return partition.in_flight < allowed
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         last = fetch.records[-1]
