@@ -113,7 +113,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
         await self.call_thread(seek)
 
-    async def _fetch_records(self, consumer: Any, wanted: set[Any], *args: Any, **options: Any) -> Any:
+    async def _fetch_records(self, consumer: Any, active_partitions: set[Any], *args: Any, **options: Any) -> Any:
         """The records and the epoch they are of: seeks run on this loop too, with no await in between.
 
         After a small batch, which was all there is, nothing is fetched ahead: it would be old when its turn comes, and
@@ -121,10 +121,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         position, which aiokafka tells as an error.
         """
         places = consumer._subscription  # noqa: SLF001 - no public way that takes Faust's partitions
-        for tp in places.assigned_partitions() & wanted:
+        for tp in places.assigned_partitions() & active_partitions:
             places.resume(tp)
         try:
-            fetched = await super()._fetch_records(consumer, wanted, *args, **options)
+            fetched = await super()._fetch_records(consumer, active_partitions, *args, **options)
         except NoOffsetForPartitionError:
             fetched = {}
         for tp, records in fetched.items():
