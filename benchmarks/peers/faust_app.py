@@ -39,7 +39,7 @@ async def ticks(stream):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
         if not 0 < bid <= tick["ask"]:
             continue
         await clean.send(key=event.key, value=message)
-        minute, bar = tick["ts_event"] // 60_000, bars[tick["symbol"]]
+        minute, bar = int(tick["ts_event"].timestamp()) // 60, bars[tick["symbol"]]
         if bar and bar[0] == minute:
             bars[tick["symbol"]] = [minute, bar[1], max(bar[2], bid), min(bar[3], bid), bid, bar[5] + 1]
         else:
