@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from gateway.market import Placed, Row, Update, closed_bar
 from infra import kafka as clients
 from infra import logs, metrics
-from infra.kafka_log import partition_count
-from infra.pacing import AT_THE_END, Pace
+from infra.kafka_log import partition_count, split
+from infra.pacing import Pace, Place
 from infra.settings import Settings
 from infra.topics import BARS, BARS_LIVE, FEED_EVENTS, SYMBOLS, TICKS_CLEAN
 from infra.worlds import World
@@ -62,10 +62,10 @@ class Feed:
         )
         starts = self._starts(self._consumer)
         self._consumer.assign(starts)
-        behind: set[tuple[str | None, int | None]] = {(start.topic, start.partition) for start in starts}
+        behind: set[Place] = {(start.topic, start.partition) for start in starts}
         heard = time.monotonic()
         while behind and not stopping.is_set():
-            messages, ended = _sorted(self._consumer.consume(_LOAD_RECORDS, _FLUSH_SECONDS))
+            messages, ended = split(self._consumer.consume(_LOAD_RECORDS, _FLUSH_SECONDS))
             behind -= ended
             if messages or ended:
                 heard = time.monotonic()
@@ -80,7 +80,7 @@ class Feed:
         pace = Pace(self._kafka, consumer, clients.EMBEDDED_IDLE_SECONDS)
         while not stopping.is_set():
             found = consumer.consume(_FLUSH_RECORDS, _FLUSH_SECONDS)
-            messages, _ = _sorted(found)
+            messages, _ = split(found)
             if messages:
                 deliver(self._decoder.update(messages))
             pace.after(found, stopping.wait)
@@ -100,21 +100,6 @@ class Feed:
                     self.bars_since[partition] = 0 if offset == low else offset
                 starts.append(TopicPartition(full_name, partition, offset))
         return starts
-
-
-def _sorted(found: Sequence[Message]) -> tuple[list[Message], set[tuple[str | None, int | None]]]:
-    """Messages, and the partitions that are read to their end."""
-    messages: list[Message] = []
-    ended: set[tuple[str | None, int | None]] = set()
-    for message in found:
-        error = message.error()
-        if error is None:
-            messages.append(message)
-        elif error.code() == AT_THE_END:
-            ended.add((message.topic(), message.partition()))
-        else:
-            raise BrokerError(f"reading {message.topic()}: {error.str()}")
-    return messages, ended
 
 
 class Decoder:

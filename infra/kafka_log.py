@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
-from infra.pacing import AT_THE_END, Pace
+from infra.pacing import AT_THE_END, Pace, Place
 from infra.settings import KafkaSettings
 from schemas.errors import BrokerError
 
@@ -123,6 +123,21 @@ def wait_for_transactions(kafka: KafkaSettings, place: TopicPartition) -> None:
         everything.close()
 
 
+def split(found: Sequence[Message]) -> tuple[list[Message], set[Place]]:
+    """The messages of what a consumer gave, and the partitions that it has read to their end. Raises BrokerError."""
+    messages: list[Message] = []
+    ended: set[Place] = set()
+    for message in found:
+        error = message.error()
+        if error is None:
+            messages.append(message)
+        elif error.code() == AT_THE_END:
+            ended.add((message.topic(), message.partition()))
+        else:
+            raise BrokerError(f"reading {message.topic()}: {error.str()}")
+    return messages, ended
+
+
 def read_to_end(
     kafka: KafkaSettings,
     starts: Sequence[TopicPartition],
@@ -139,23 +154,18 @@ def read_to_end(
         return
     consumer = _reader(kafka, starts, {"enable.partition.eof": True} | overrides)
     try:
-        open_ends = {(start.topic, start.partition) for start in starts}
+        open_ends: set[Place] = {(start.topic, start.partition) for start in starts}
         heard = time.monotonic()
         while open_ends and not (stopping and stopping.is_set()):
-            messages = []
-            for message in _polled(consumer, batch):
+            found = _polled(consumer, batch)
+            if found:
                 heard = time.monotonic()
-                error = message.error()
-                if error is None:
-                    messages.append(message)
-                elif error.code() == AT_THE_END:
-                    open_ends.discard((message.topic(), message.partition()))
-                else:
-                    raise BrokerError(f"reading {message.topic()}: {error.str()}")
+            messages, ended = split(found)
+            open_ends -= ended
             if messages:
                 yield messages
             elif time.monotonic() - heard > _SILENCE_SECONDS:
-                waiting = ", ".join(sorted({topic for topic, _ in open_ends}))
+                waiting = ", ".join(sorted({str(topic) for topic, _ in open_ends}))
                 raise BrokerError(f"Kafka at {kafka.bootstrap_servers} fell silent while {waiting} was read")
     finally:
         consumer.close()

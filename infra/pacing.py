@@ -12,6 +12,9 @@ from infra.settings import KafkaSettings
 
 AT_THE_END: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - the client's public name for it
 
+Place = tuple[str | None, int | None]
+"""A message's topic and partition."""
+
 
 class Pace:
     """Lets a consumer rest once every partition is read to its end; a real Kafka needs none.
@@ -23,7 +26,7 @@ class Pace:
     def __init__(self, kafka: KafkaSettings, consumer: Consumer, seconds: float) -> None:
         self._consumer = consumer
         self._seconds = seconds if kafka.embedded else 0.0
-        self._ended: set[tuple[str | None, int | None]] = set()
+        self._ended: set[Place] = set()
 
     def after(self, messages: Sequence[Message], wait: Callable[[float], object] = time.sleep) -> None:
         """What the consumer gave last; rests if that was all there is."""
