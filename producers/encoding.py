@@ -54,7 +54,7 @@ def ordinals(ts: Ints, first: int = 0) -> Ints:
     return position.astype(np.int64)
 
 
-def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str) -> list[bytes]:
+def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str, correction: bool = False) -> list[bytes]:
     """Each tick as it stands in ``ticks.raw``; ``header`` is the codec's for a Tick."""
     if not len(ticks):
         return []
@@ -81,7 +81,7 @@ def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str) -
                 np.broadcast_to(between, (count, len(between))),
                 server,
                 received,
-                np.zeros((count, 1), np.uint8),  # correction
+                np.full((count, 1), correction, np.uint8),
             ],
             axis=1,
         )

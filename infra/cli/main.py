@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, imports, stack, topics, worlds
+from infra.cli import bars, components, imports, stack, terminals, topics, worlds
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
 from infra.cli.replay import replay
@@ -26,6 +26,7 @@ app = typer.Typer(
 WORLDS, PROOF = "Worlds and their history", "Look and prove"
 stack.register(app)
 components.register(app)
+terminals.register(app)
 for group, name in ((worlds.app, "world"), (topics.app, "topics"), (imports.app, "import")):
     app.add_typer(group, name=name, rich_help_panel=WORLDS)
 app.command(rich_help_panel=WORLDS)(replay)

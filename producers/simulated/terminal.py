@@ -203,14 +203,18 @@ class SimulatedTerminal:
         if not self._may_read(symbol, valid=valid, rows=count if valid else 0) or second is None:
             return None
         now, name = self._troubles.history_now, _TIMEFRAMES[timeframe]
-        return _sealed(self._rates.before(symbol, name, min(self._utc(second), now), count, now=now, zone=self._zone_now()))
+        return _sealed(
+            self._rates.before(symbol, name, min(self._utc(second), now), count, now=now, zone=self._zone_now())
+        )
 
     def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int, /) -> Rates | None:
         valid = _is_timeframe(timeframe) and _is_count(count) and type(start_pos) is int and start_pos >= 0
         if not self._may_read(symbol, valid=valid, rows=count if valid else 0):
             return None
         now = self._troubles.history_now
-        bars = self._rates.before(symbol, _TIMEFRAMES[timeframe], now, count + start_pos, now=now, zone=self._zone_now())
+        bars = self._rates.before(
+            symbol, _TIMEFRAMES[timeframe], now, count + start_pos, now=now, zone=self._zone_now()
+        )
         return _sealed(bars[: max(len(bars) - start_pos, 0)][-count:])
 
     def copy_rates_range(
@@ -229,10 +233,10 @@ class SimulatedTerminal:
 
     def _ticks(self, symbol: str, second: int, end: int, count: int, wanted: int) -> Ticks | None:
         start = self._utc(second)
-        if (floor := self._troubles.floor(symbol)) is not None:
-            start = max(start, floor)
+        now = self._troubles.now
+        start = max(start, self._troubles.floor(symbol) or 0)
         pages, missing = [np.empty(0, api.TICK_DTYPE)], count
-        for block in self._past.ticks(symbol, start, end, self._troubles.now):
+        for block in self._past.ticks(symbol, start, end, now):
             shown = self._shown(block[(block["flags"] & wanted) != 0])
             page = shown[int(np.argmax(shown["time"] >= second)) if len(pages) == 1 and len(shown) else 0 :][:missing]
             pages.append(page)
