@@ -51,7 +51,8 @@ COMMON = ("cold=5@every400+60", "fail=0.3@every120+20", "pipe@every90+1", "lag=2
 WORST = {"a": "late=0.01", "b": "late=0.02@every200+60", "c": "forget@every120+1", "d": "forget@every60+1"}
 KILL_SECONDS = (3.0, 9.0)
 KAFKA_SECONDS = 90.0
-SETTLE_MS = 120_000
+SETTLE_MS = 60_000
+"""What is younger at the end may be late still."""
 
 
 @dataclass
@@ -175,10 +176,10 @@ def drained(settings: Settings, codec: Codec) -> bool:
     return all(reached.get(partition, 0) >= end for partition, end in wanted.items() if end)
 
 
-def torment(producer: Child, cluster: KafkaCluster, minutes: float, console: Console) -> dict[str, int]:
+def torment(producer: Child, cluster: KafkaCluster | None, minutes: float, console: Console) -> dict[str, int]:
     """Kill shards and restart Kafka for so long; how often, and how much memory shards took at the most, in MB."""
     chance, began = random.Random(7), time.monotonic()
-    next_kill, next_kafka = began + 20, began + KAFKA_SECONDS
+    next_kill, next_kafka = began + 5, began + KAFKA_SECONDS
     told = {"kills": 0, "kafka": 0, "memory": 0}
     while (now := time.monotonic()) - began < minutes * 60:
         shards = psutil.Process(producer.process.pid).children()
@@ -191,7 +192,7 @@ def torment(producer: Child, cluster: KafkaCluster, minutes: float, console: Con
             chance.choice(shards).kill()
             told["kills"] += 1
             next_kill = now + chance.uniform(*KILL_SECONDS)
-        if now >= next_kafka:
+        if cluster is not None and now >= next_kafka:
             cluster.kill(0) if told["kafka"] % 2 else cluster.nodes[0].stop()
             time.sleep(chance.uniform(0, 5))  # how long it is away, not a synchronisation
             cluster.start(0)
@@ -204,11 +205,19 @@ def torment(producer: Child, cluster: KafkaCluster, minutes: float, console: Con
     return told
 
 
-def run(minutes: float, per_shard: int, rate: float, console: Console) -> bool:
-    """The whole soak; whether all was right."""
-    copies = -(-per_shard * len(SHARDS) // len(offered(1)))
-    names = sorted(offered(copies))
-    symbols = {shard: names[i * per_shard : (i + 1) * per_shard] for i, shard in enumerate(SHARDS)}
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a soak does."""
+
+    minutes: float
+    symbols: int
+    """Of each shard."""
+    rate: float
+    shards: tuple[str, ...] = SHARDS
+
+
+def run(plan: Plan, console: Console) -> bool:
+    """The whole soak on a Kafka of its own; whether all was right."""
     with ExitStack() as exits:
         home = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         cluster = exits.enter_context(KafkaCluster(home / "kafka", 1))
@@ -221,37 +230,39 @@ def run(minutes: float, per_shard: int, rate: float, console: Console) -> bool:
         registry = exits.enter_context(Child(base, "registry"))
         base = base.model_copy(update={"registry": RegistrySettings(url=registry.ready["url"], port=0)})
         provision.apply(base)
+        return burn(base, plan, cluster, console)
+
+
+def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Console) -> bool:
+    """The soak in a world that is there; whether all was right."""
+    copies = -(-plan.symbols * len(plan.shards) // len(offered(1)))
+    names = sorted(offered(copies), key=lambda name: (not name.startswith("BTC"), name))
+    symbols = {shard: names[i :: len(plan.shards)][: plan.symbols] for i, shard in enumerate(plan.shards)}
+    with ExitStack() as exits:
         entries: dict[str, Any] = {}
-        for shard in SHARDS:
+        for shard in plan.shards:
             served = base.model_copy(
-                update={"simulator": simulator(shard, rate, copies), "producer": ProducerSettings(call_seconds=8)}
+                update={
+                    "simulator": simulator(shard, plan.rate, copies),
+                    "producer": ProducerSettings(call_seconds=8),
+                }
             )
             agent = exits.enter_context(Child(served, "simulate", "--port", "0"))
             entries[shard] = {"symbols": symbols[shard], "remote": {"address": agent.ready["address"]}}
-        path = home / "shards.yaml"
+        path = base.home / "shards.yaml"
         path.write_text(yaml.safe_dump(entries), "utf-8")
-        producing = base.model_copy(
-            update={
-                "producer": ProducerSettings(
-                    source="remote",
-                    shards_file=path,
-                    poll_ms=250,
-                    call_seconds=10,
-                    patience_seconds=15,
-                    reread_seconds=10,
-                )
-            }
+        wanted = ProducerSettings(
+            source="remote", shards_file=path, poll_ms=250, call_seconds=10, patience_seconds=15, reread_seconds=10
         )
         exits.enter_context(Child(base, "processor"))
-        with Child(producing, "producer") as producer:
-            told = torment(producer, cluster, minutes, console)
-            end = time.time_ns() // 1_000_000 - SETTLE_MS
+        with Child(base.model_copy(update={"producer": wanted}), "producer") as producer:
+            told = torment(producer, cluster, plan.minutes, console)
+            end = time.time_ns() // 1_000_000
             codec = connect(base)
-            eventually(lambda: all(read_marks(base, codec).get(s, 0) > end for s in SHARDS), 600, every=5)
-            time.sleep(2 * 10)  # each series is read again once more for what came late
-        eventually(lambda: drained(base, codec), 600, every=2)
-        brokers = {shard: Broker.of(shard, rate, copies, symbols[shard]) for shard in SHARDS}
-        return report(base, codec, brokers, end=end, told=told, console=console)
+            eventually(lambda: all(read_marks(base, codec).get(s, 0) > end for s in plan.shards), 300, every=3)
+        eventually(lambda: drained(base, codec), 300, every=1)
+        brokers = {shard: Broker.of(shard, plan.rate, copies, symbols[shard]) for shard in plan.shards}
+        return report(base, codec, brokers, end=end - SETTLE_MS, told=told, console=console)
 
 
 def read_marks(settings: Settings, codec: Codec) -> dict[str, int]:
@@ -298,7 +309,8 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=50, help="of each shard")
     parser.add_argument("--rate", type=float, default=4)
     given = parser.parse_args()
-    sys.exit(0 if run(given.minutes, given.symbols, given.rate, Console()) else 1)
+    plan = Plan(minutes=given.minutes, symbols=given.symbols, rate=given.rate)
+    sys.exit(0 if run(plan, Console()) else 1)
 
 
 if __name__ == "__main__":

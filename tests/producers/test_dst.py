@@ -28,8 +28,10 @@ def ms(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1_000)
 
 
-@pytest.mark.parametrize("symbol", ["EURUSD", "BTCUSD"])
-@pytest.mark.parametrize(("name", "sunday"), DAYS)
+@pytest.mark.parametrize(
+    ("name", "sunday", "symbol"),
+    [(*weekend, "BTCUSD") for weekend in DAYS] + [(*weekend, "EURUSD") for weekend in list(DAYS)[1:3]],
+)
 def test_days_and_hours_open_when_they_should(name: str, sunday: str, symbol: str) -> None:
     zone, clock = ServerZone.parse(name), StepClock(ms(sunday) - 86_400_000)
     market, recorder = Market(7, 0.2), Recorder(zone)
