@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from infra import logs
@@ -44,6 +45,7 @@ class Agent:
         self._settings, self._make, self._seconds = settings, make, call_seconds
         self._security = _security(settings)
         self._room = threading.Semaphore(_MOST_CLIENTS)
+        self._spares = threading.Lock()
 
     def serve(self, process: Process) -> None:
         """Accept clients until asked to stop. Raises SettingsError when the port is taken."""
@@ -58,6 +60,7 @@ class Agent:
         with listener:
             listener.settimeout(_ACCEPT_SECONDS)
             host, port = listener.getsockname()[:2]
+            self._spare = self._start()
             process.ready(address=f"{host}:{port}", encrypted=self._security is not None)
             while not process.stopping.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -90,21 +93,32 @@ class Agent:
         given, _ = unpack(receive(client, LONGEST_REQUEST))
         token = self._settings.token
         right = token is None or hmac.compare_digest(str(given.get("token")), token.get_secret_value())
-        client.sendall(pack({"value": right, "error": [1, "Success"]}))
+        if not right:
+            client.sendall(pack({"value": False, "error": [1, "Success"]}))
         return right
 
-    def _relay(self, client: socket.socket) -> None:
-        """Pass requests to a process that has the terminal, and its answers back, until either side is gone."""
+    def _take_spare(self) -> tuple[BaseProcess, Connection]:
+        """A process that has been started ahead of its client, as starting takes seconds; another for the next one."""
+        with self._spares:
+            taken, self._spare = self._spare, self._start()
+        return taken
+
+    def _start(self) -> tuple[BaseProcess, Connection]:
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         worker = spawn.Process(target=_work, args=(theirs, self._make), daemon=True)
         worker.start()
         theirs.close()
+        return worker, ours
+
+    def _relay(self, client: socket.socket) -> None:
+        """Pass requests to a process that has the terminal, and its answers back, until either side is gone."""
+        worker, ours = self._take_spare()
         try:
             if not ours.poll(_START_SECONDS):
                 log.warning("the terminal's process does not start", seconds=_START_SECONDS)
                 return
-            ours.recv_bytes()
+            client.sendall(ours.recv_bytes())
             while True:
                 ours.send_bytes(receive(client, LONGEST_REQUEST))
                 if not ours.poll(self._seconds):
@@ -123,7 +137,7 @@ def _work(requests: Connection, make: Callable[[], Terminal]) -> None:
     """Answer requests with the terminal of this process."""
     terminal = make()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        requests.send_bytes(b"ready")
+        requests.send_bytes(pack({"value": True, "error": [1, "Success"]}))
         while True:
             head, _ = unpack(requests.recv_bytes())
             name = head.get("call")

@@ -17,6 +17,8 @@ _FALSE: Final = {"initialize", "symbol_select"}
 """Calls that fail with False; the others do with None."""
 
 _CONNECT_SECONDS: Final = 10.0
+_START_SECONDS: Final = 60.0
+"""How long the agent may take to have a terminal's process ready."""
 
 
 class RemoteTerminal:
@@ -76,8 +78,9 @@ class RemoteTerminal:
         try:
             if self._settings.ca_file is not None:
                 connection = self._secured(connection, host)
-            connection.settimeout(self._seconds)
+            connection.settimeout(_START_SECONDS)
             self._show_token(connection)
+            connection.settimeout(self._seconds)
         except BaseException:
             connection.close()
             raise

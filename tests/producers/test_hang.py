@@ -18,8 +18,8 @@ from schemas.batch import decode_batch
 from schemas.codec import Codec
 from tests.support import Child, eventually
 
-LIMIT, HANGS = 3.0, 3.0
-BACK_SECONDS = HANGS + LIMIT + 0.5 + 5
+LIMIT, HANGS = 4.0, 3.0
+BACK_SECONDS = HANGS + LIMIT + 0.5 + 10
 """The hang, the limit, the first pause, a start on a busy machine."""
 
 
