@@ -18,8 +18,8 @@ from infra.symbols import Symbols
 from infra.topics import FEED_EVENTS
 from infra.worlds import World
 from producers.cursor import Cursor
-from producers.files import lean
-from producers.files.lean import TickFile
+from producers.files import days as tick_days
+from producers.files.days import DAY_MS, TickDay
 from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
 from producers.publisher import Publisher
 from producers.restore import read_cursors, restore, server_time, utc
@@ -43,17 +43,19 @@ class Terms:
     digits: int | None = None
     """None: as many as the first day's prices show, and no fewer than usual for the symbol."""
     speed: float | None = None
+    called: str = "import"
+    """What the ledger says this is."""
 
 
 def publish(
-    settings: Settings, codec: Codec, files: Sequence[TickFile], terms: Terms, *, watcher: Watcher, stopping: Event
+    settings: Settings, codec: Codec, days: Sequence[TickDay], terms: Terms, *, watcher: Watcher, stopping: Event
 ) -> Summary:
-    """Publish ``files`` into the settings' world, whose topics are there.
+    """Publish ``days``, by symbol and then by day, into the settings' world, whose topics are there.
 
-    Raises UsageError when the world holds something that they do not go with, SourceError for a file that cannot be
+    Raises UsageError when the world holds something that they do not go with, SourceError for a source that cannot be
     read, BrokerError when Kafka refuses.
     """
-    by_symbol = {symbol: list(group) for symbol, group in groupby(files, key=lambda file: file.symbol)}
+    by_symbol = {symbol: list(group) for symbol, group in groupby(days, key=lambda day: day.symbol)}
     _refuse_foreign(settings, codec, by_symbol, terms.feed)
     symbols = Symbols.read(settings.symbols_file)
     standing = restore(settings, codec, feed=terms.feed, shard="")
@@ -61,7 +63,7 @@ def publish(
     series = []
     for symbol, mine in by_symbol.items():
         _refuse_other_zone(settings, symbol, known[symbol], terms.zone)
-        cursor = _by_the_feeds_clock(standing.cursors.get(symbol), terms.zone)
+        cursor = standing.cursors.get(symbol)
         if late := misplaced(mine, cursor, known[symbol], terms.zone):
             raise UsageError(
                 f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "
@@ -70,23 +72,24 @@ def publish(
         series.append(_series(mine, cursor, terms, symbols))
     publisher = Publisher(settings, codec, stopping, feed=terms.feed, shard="import")
     try:
-        return Importer(publisher, terms.zone, stopping, watcher, speed=terms.speed).run(series)
+        return Importer(publisher, stopping, watcher, speed=terms.speed, called=terms.called).run(series)
     finally:
         publisher.close()
 
 
-def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
-    symbol = files[0].symbol
-    calendar = terms.calendar or symbols.calendar(symbol, years_of(files))
-    digits = terms.digits if terms.digits is not None else _digits(files[0])
+def _series(days: Sequence[TickDay], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
+    symbol = days[0].symbol
+    calendar = terms.calendar or symbols.calendar(symbol, years_of(days))
+    digits = terms.digits if terms.digits is not None else _digits(days[0])
     return Series(
-        files,
-        cursor if cursor is not None else beginning(files[0]),
+        days,
+        terms.zone,
+        cursor if cursor is not None else beginning(days[0], terms.zone),
         SymbolSpec(
             symbol=symbol,
             feed=terms.feed,
             shard=shard(symbol),
-            broker_name=files[0].path.parent.name,
+            broker_name=days[0].broker_name,
             digits=digits,
             point=round(10.0**-digits, digits),
             zone=terms.zone.name,
@@ -97,20 +100,16 @@ def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms, symb
     )
 
 
-def years_of(files: Sequence[TickFile]) -> tuple[int, int]:
-    """The first and the last year of some files."""
-    years = [file.day.year for file in files]
+def years_of(days: Sequence[TickDay]) -> tuple[int, int]:
+    """The first and the last year of some days."""
+    years = [day.day.year for day in days]
     return min(years), max(years)
 
 
-def _by_the_feeds_clock(cursor: Cursor | None, zone: ServerZone) -> Cursor | None:
-    return None if cursor is None else Cursor(server_time(cursor.last_msc, zone), cursor.seen)
-
-
-def _digits(file: TickFile) -> int:
-    ticks = lean.read(file).ticks
-    usual = next((places for part, places in _LEAST_DIGITS.items() if part in file.symbol), _USUAL_DIGITS)
-    return max(usual, lean.digits(ticks["bid"]), lean.digits(ticks["ask"]))
+def _digits(day: TickDay) -> int:
+    ticks = day.load().ticks
+    usual = next((places for part, places in _LEAST_DIGITS.items() if part in day.symbol), _USUAL_DIGITS)
+    return max(usual, tick_days.digits(ticks["bid"]), tick_days.digits(ticks["ask"]))
 
 
 def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, object], feed: str) -> None:
@@ -126,7 +125,7 @@ def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, obje
 def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zone: ServerZone) -> None:
     """Raises UsageError when a day that the world has of ``symbol`` did not begin at a midnight of ``zone``."""
     for began in sorted(known):
-        midnight = server_time(began, zone) // lean.DAY_MS * lean.DAY_MS
+        midnight = server_time(began, zone) // DAY_MS * DAY_MS
         if utc(midnight, zone) != began:
             when = datetime.fromtimestamp(began / 1_000, UTC)
             raise UsageError(

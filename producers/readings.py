@@ -24,7 +24,7 @@ def moments(shown: Times, zone: ServerZone, *, asked: int, once_each: bool = Fal
     apart = again - once
     if not apart.any():
         return once
-    fell = np.diff(shown, prepend=asked - once_each) < once_each
+    fell = (np.diff(shown, prepend=asked - once_each) < once_each) & (apart > 0)
     since = np.maximum.accumulate(np.where(fell, np.arange(len(shown)), -1))
     second = (since >= 0) & (once - once[since] < apart)  # the clock fell in this very hour, not in another year's
     return np.where(second, again, once)

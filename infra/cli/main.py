@@ -8,9 +8,10 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, imports, stack, topics, worlds
+from infra.cli import bars, components, stack, topics, worlds
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
+from infra.cli.imports import import_
 from infra.cli.replay import replay
 from infra.cli.tail import tail
 from infra.cli.verify import verify
@@ -26,8 +27,9 @@ app = typer.Typer(
 WORLDS, PROOF = "Worlds and their history", "Look and prove"
 stack.register(app)
 components.register(app)
-for group, name in ((worlds.app, "world"), (topics.app, "topics"), (imports.app, "import")):
+for group, name in ((worlds.app, "world"), (topics.app, "topics")):
     app.add_typer(group, name=name, rich_help_panel=WORLDS)
+app.command("import", rich_help_panel=WORLDS)(import_)
 app.command(rich_help_panel=WORLDS)(replay)
 for command in (calendar, tail, verify, explain):
     app.command(rich_help_panel=PROOF)(command)

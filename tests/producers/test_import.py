@@ -67,7 +67,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def command(settings: Settings, files: Files, *options: str, zone: str = "UTC") -> list[str]:
-    arguments = ("import", "lean", str(files.folder), "--feed", "f", "--zone", zone, "--into", settings.world)
+    arguments = ("import", str(files.folder), "--feed", "f", "--zone", zone, "--into", settings.world)
     return [sys.executable, "-m", "infra.cli", *arguments, *options]
 
 
