@@ -21,8 +21,9 @@ from producers.cursor import Cursor
 from producers.files import days as tick_days
 from producers.files.days import DAY_MS, TickDay
 from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
+from producers.naming import refuse_foreign
 from producers.publisher import Publisher
-from producers.restore import read_cursors, restore, server_time, utc
+from producers.restore import restore, server_time, utc
 from schemas.codec import Codec
 from schemas.errors import UsageError
 from schemas.records import CrossedPolicy, EventKind, FeedEvent, SymbolSpec
@@ -56,7 +57,7 @@ def publish(
     read, BrokerError when Kafka refuses.
     """
     by_symbol = {symbol: list(group) for symbol, group in groupby(days, key=lambda day: day.symbol)}
-    _refuse_foreign(settings, codec, by_symbol, terms.feed)
+    refuse_foreign(settings, codec, by_symbol, terms.feed, "--symbol {name}, or the symbols file; --into")
     symbols = Symbols.read(settings.symbols_file)
     standing = restore(settings, codec, feed=terms.feed, shard="")
     known = _days(settings, codec, terms.feed)
@@ -110,16 +111,6 @@ def _digits(day: TickDay) -> int:
     ticks = day.load().ticks
     usual = next((places for part, places in _LEAST_DIGITS.items() if part in day.symbol), _USUAL_DIGITS)
     return max(usual, tick_days.digits(ticks["bid"]), tick_days.digits(ticks["ask"]))
-
-
-def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, object], feed: str) -> None:
-    """A canonical symbol is one feed's. Raises UsageError when another feed has one of these in this world."""
-    for owner, symbol in read_cursors(settings, codec):
-        if symbol in symbols and owner != feed:
-            raise UsageError(
-                f"{symbol} in world {settings.world} is feed {owner}'s: give feed {feed}'s another name "
-                f"(--symbol {symbol}.{feed}) or another world (--into)"
-            )
 
 
 def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zone: ServerZone) -> None:

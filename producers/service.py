@@ -11,6 +11,7 @@ from infra.settings import Settings
 from infra.symbols import Symbols
 from producers import sources
 from producers.failures import TerminalAwayError
+from producers.naming import canonical, refuse_foreign
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import restore
@@ -50,7 +51,8 @@ def run(settings: Settings, process: Process) -> None:
     try:
         if not connect(shard):
             return
-        infos = choose(shard)
+        infos = canonical(shard.symbols, producer.feed, choose(shard))
+        refuse_foreign(settings, codec, infos, producer.feed)
         cursors = begin(shard, source.begin_ms, infos, standing.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
         poller = Poller(shard, cursors, names, watermark=standing.watermark)

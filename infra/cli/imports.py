@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,6 +74,8 @@ def import_(
     """
     from infra.market.library import find_calendar
     from infra.market.zones import ServerZone
+    from infra.symbols import Symbols
+    from producers.files.days import by_symbol
     from producers.files.discovery import Wanted, discover
     from producers.imports import Terms, years_of
     from schemas.records import CrossedPolicy
@@ -91,7 +94,9 @@ def import_(
         digits=digits,
         speed=speed,
     )
-    summary = publish(settings, found.days, terms)
+    names = Symbols.read(settings.symbols_file).names(feed)
+    days = found.days if symbol else by_symbol(replace(day, symbol=names.name(day.symbol).symbol) for day in found.days)
+    summary = publish(settings, days, terms)
     conclude(settings, summary, run=run)
     if strict and summary.malformed:
         raise ArbitrexError(f"{summary.malformed} malformed lines (--strict)")
