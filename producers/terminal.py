@@ -45,22 +45,6 @@ RATES_DTYPE: Final = np.dtype(
 Ticks = NDArray[np.void]
 Rates = NDArray[np.void]
 
-RATE_DTYPE: Final = np.dtype(
-    [
-        ("time", "<i8"),
-        ("open", "<f8"),
-        ("high", "<f8"),
-        ("low", "<f8"),
-        ("close", "<f8"),
-        ("tick_volume", "<u8"),
-        ("spread", "<i4"),
-        ("real_volume", "<u8"),
-    ]
-)
-"""A row of `Terminal.copy_rates_range`: packed, 60 bytes."""
-
-Rates = NDArray[np.void]
-
 COPY_TICKS_ALL: Final = -1
 COPY_TICKS_INFO: Final = 1
 COPY_TICKS_TRADE: Final = 2

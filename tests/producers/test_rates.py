@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infra.market.timeframes import TIMEFRAMES, bounds
 from infra.market.zones import ServerZone
 from producers.history.rates import TERMINAL_TIMEFRAMES, bars, unpublished
-from producers.terminal import RATE_DTYPE, Rates
+from producers.terminal import RATES_DTYPE, Rates
 from schemas.records import Bar, BarStatus
 
 FOREVER = 2**62
@@ -22,7 +22,7 @@ def at(text: str) -> int:
 
 
 def rates(*shown: int) -> Rates:
-    return np.array([(second, 1.1, 1.3, 1.0, 1.2, 17, 8, 0) for second in shown], RATE_DTYPE)
+    return np.array([(second, 1.1, 1.3, 1.0, 1.2, 17, 8, 0) for second in shown], RATES_DTYPE)
 
 
 def made(answer: Rates, timeframe: str, zone: str, closed_by: int = FOREVER) -> list[Bar]:
