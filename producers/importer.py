@@ -17,7 +17,7 @@ from infra import metrics
 from infra.market.calendar import Calendar
 from infra.market.zones import ServerZone
 from producers.cursor import Cursor, take, to_record
-from producers.files.days import DAY_MS, Malformed, Span, TickDay, holes, in_order
+from producers.files.days import DAY_MS, Malformed, Span, StoppedError, TickDay, holes, in_order
 from producers.pace import Pace
 from producers.poll import columns
 from producers.publisher import Publisher
@@ -142,9 +142,9 @@ def beginning(day: TickDay, zone: ServerZone) -> Cursor:
     return Cursor(utc(day.start, zone) - 1)
 
 
-def shard(symbol: str) -> str:
-    """The shard under which a symbol's files are published."""
-    return f"import-{symbol.lower()}"
+def shard(symbol: str, called: str = "import") -> str:
+    """The shard under which a symbol's days are published."""
+    return f"{called}-{symbol.lower()}"
 
 
 class Importer:
@@ -183,7 +183,10 @@ class Importer:
         for _, of_day in groupby(by_day, key=lambda item: item[0].day):
             if self._stopping.is_set():
                 break
-            self._day(list(of_day))
+            try:
+                self._day(list(of_day))
+            except StoppedError:
+                break
         self._settle(todo)
         if not self._stopping.is_set():
             self._finish(todo)
@@ -223,10 +226,11 @@ class Importer:
 
     def _load(self, day: TickDay, series: Series) -> _Loaded:
         self._watcher.reading(day)
-        for from_, to in self._holes[series.symbol].get(day.day, ()):
+        read = day.load()
+        missing = [(utc(start, series.zone), utc(end, series.zone)) for start, end in read.missing]
+        for from_, to in self._holes[series.symbol].get(day.day, []) + missing:
             self.summary.gaps += 1
             self._control(series, ControlKind.GAP, to, from_=from_, to=to)
-        read = day.load()
         ticks, times, behind = in_order(read.ticks, series.zone)
         self.summary.ticks += len(ticks)
         self.summary.malformed += len(read.malformed)
@@ -238,7 +242,7 @@ class Importer:
         self._publisher.event(
             FeedEvent(
                 time=from_,
-                kind=EventKind.CONNECTED,
+                kind=EventKind.HISTORY,
                 feed=series.spec.feed,
                 shard=series.shard,
                 symbol=series.symbol,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from threading import Event
@@ -26,10 +26,19 @@ from producers.publisher import Publisher
 from producers.restore import restore, server_time, utc
 from schemas.codec import Codec
 from schemas.errors import UsageError
-from schemas.records import CrossedPolicy, EventKind, FeedEvent, SymbolSpec
+from schemas.records import ChartMode, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
 
 _LEAST_DIGITS: Final = {"JPY": 3, "XAU": 2, "XAG": 3, "BTC": 2}
 _USUAL_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What a broker says of a symbol."""
+
+    digits: int
+    point: float
+    chart_mode: ChartMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,8 @@ class Terms:
     speed: float | None = None
     called: str = "import"
     """What the ledger says this is."""
+    instruments: Mapping[str, Instrument] = field(default_factory=dict)
+    """What is known of symbols beside their prices."""
 
 
 def publish(
@@ -81,7 +92,7 @@ def publish(
 def _series(days: Sequence[TickDay], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
     symbol = days[0].symbol
     calendar = terms.calendar or symbols.calendar(symbol, years_of(days))
-    digits = terms.digits if terms.digits is not None else _digits(days[0])
+    instrument = terms.instruments.get(symbol) or _instrument(days[0], terms.digits)
     return Series(
         days,
         terms.zone,
@@ -89,10 +100,11 @@ def _series(days: Sequence[TickDay], cursor: Cursor | None, terms: Terms, symbol
         SymbolSpec(
             symbol=symbol,
             feed=terms.feed,
-            shard=shard(symbol),
+            shard=shard(symbol, terms.called),
             broker_name=days[0].broker_name,
-            digits=digits,
-            point=round(10.0**-digits, digits),
+            digits=instrument.digits,
+            point=instrument.point,
+            chart_mode=instrument.chart_mode,
             zone=terms.zone.name,
             crossed=terms.crossed,
             calendar=calendar.to_json(),
@@ -107,10 +119,13 @@ def years_of(days: Sequence[TickDay]) -> tuple[int, int]:
     return min(years), max(years)
 
 
-def _digits(day: TickDay) -> int:
-    ticks = day.load().ticks
-    usual = next((places for part, places in _LEAST_DIGITS.items() if part in day.symbol), _USUAL_DIGITS)
-    return max(usual, tick_days.digits(ticks["bid"]), tick_days.digits(ticks["ask"]))
+def _instrument(day: TickDay, digits: int | None) -> Instrument:
+    """What the prices of a day show; ``digits``: where they are known."""
+    if digits is None:
+        ticks = day.load().ticks
+        usual = next((places for part, places in _LEAST_DIGITS.items() if part in day.symbol), _USUAL_DIGITS)
+        digits = max(usual, tick_days.digits(ticks["bid"]), tick_days.digits(ticks["ask"]))
+    return Instrument(digits, round(10.0**-digits, digits), ChartMode.BID)
 
 
 def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zone: ServerZone) -> None:
@@ -135,7 +150,7 @@ def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]
             event = codec.decode(message.value() or b"")
             if (
                 isinstance(event, FeedEvent)
-                and event.kind == EventKind.CONNECTED
+                and event.kind == EventKind.HISTORY
                 and event.feed == feed
                 and event.symbol is not None
                 and event.from_ is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.cli.publishing import conclude, own_world, publish, say
+from infra.cli.stopping import stopping
 from schemas.errors import ArbitrexError, UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def import_(
     )
     names = Symbols.read(settings.symbols_file).names(feed)
     days = found.days if symbol else by_symbol(replace(day, symbol=names.name(day.symbol).symbol) for day in found.days)
-    summary = publish(settings, days, terms)
+    with stopping() as asked:
+        summary = publish(settings, days, terms, asked)
     conclude(settings, summary, run=run)
     if strict and summary.malformed:
         raise ArbitrexError(f"{summary.malformed} malformed lines (--strict)")

@@ -109,6 +109,43 @@ class ImportProgress(_Shown):
             )
 
 
+class RatesProgress(_Shown):
+    """A progress bar over the spans that a terminal is asked for, with bars; several threads tell it."""
+
+    def __init__(self, spans: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[bars]:,} bars  {task.fields[published]:,} published"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("asking", total=spans, bars=0, published=0)
+        self._bars = self._published = 0
+        self._waits = False
+
+    def reading(self, what: str) -> None:
+        """A span's turn has come."""
+        self._progress.update(self._task, description=what)
+
+    def chunk_done(self, bars: int, published: int) -> None:
+        """A span is on its way: so many bars, so many of them new or changed."""
+        self._waits = False
+        self._bars += bars
+        self._published += published
+        self._progress.update(self._task, advance=1, bars=self._bars, published=self._published)
+
+    def waiting(self) -> None:
+        """Kafka does not answer."""
+        if not self._waits:
+            self._waits = True
+            self._console.print("waiting for Kafka to acknowledge")
+
+
 class ReplayProgress(_Shown):
     """A progress bar over the source's records, with the moment that is reached."""
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from infra.cli.stopping import INTERRUPTED, stopping
+from infra.cli.stopping import INTERRUPTED
 from schemas.errors import BrokerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Event
 
     from infra.settings import Settings
     from producers.files.days import TickDay
@@ -31,8 +32,8 @@ def own_world(name: str, what: str) -> Settings:
     return attached(load(world=world))
 
 
-def publish(settings: Settings, days: Sequence[TickDay], terms: Terms) -> Summary:
-    """Publish days of ticks with a progress bar, as far as not interrupted."""
+def publish(settings: Settings, days: Sequence[TickDay], terms: Terms, asked: Event) -> Summary:
+    """Publish days of ticks with a progress bar, as far as not ``asked`` to stop."""
     from infra import logs, provision
     from infra.cli.progress import ImportProgress
     from infra.registry.client import connect
@@ -47,10 +48,9 @@ def publish(settings: Settings, days: Sequence[TickDay], terms: Terms) -> Summar
         ) from error
     if changes:
         say(f"world {settings.world}: {len(changes)} topics prepared")
-    with stopping() as asked:
-        codec = connect(settings, asked, wait_seconds=REGISTRY_SECONDS)
-        with ImportProgress(len(days)) as watcher:
-            summary = imports.publish(settings, codec, days, terms, watcher=watcher, stopping=asked)
+    codec = connect(settings, asked, wait_seconds=REGISTRY_SECONDS)
+    with ImportProgress(len(days)) as watcher:
+        summary = imports.publish(settings, codec, days, terms, watcher=watcher, stopping=asked)
     watcher.sum_up(summary, settings.world)
     return summary
 
@@ -66,6 +66,11 @@ def conclude(settings: Settings, summary: Summary, *, run: bool) -> None:
         if not drain(settings, say):
             say("interrupted before all was processed; the same command goes on")
             raise typer.Exit(INTERRUPTED)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A list written as ``EURUSD,GBPUSD`` or with blanks."""
+    return tuple(text.replace(",", " ").split())
 
 
 def say(line: str) -> None:

@@ -29,6 +29,10 @@ Span = tuple[int, int]
 """From (inclusive) and to (exclusive)."""
 
 
+class StoppedError(Exception):
+    """Asked to stop before a day was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Malformed:
     """A line, or a row of a file without lines, that is no tick."""
@@ -48,6 +52,8 @@ class Day:
 
     ticks: Ticks
     malformed: Sequence[Malformed] = ()
+    missing: Sequence[Span] = ()
+    """What was there once and cannot be had any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class TickDay:
     symbol: str
     day: date
     load: Callable[[], Day] = field(compare=False, repr=False)
-    """Raises SourceError when it cannot be read at all."""
+    """Raises SourceError when it cannot be read at all, StoppedError when asked to stop meanwhile."""
     broker_name: str = field(default="", compare=False)
     """What the source calls the symbol."""
     spans: tuple[Span, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from infra.market.timeframes import bounds
 from infra.market.zones import ServerZone
@@ -67,11 +67,25 @@ def bars(rates: Rates, *, symbol: str, feed: str, timeframe: str, zone: ServerZo
     ]
 
 
-def unpublished(found: list[Bar], standing: Mapping[str, Bar]) -> Iterator[Bar]:
+class Stood(NamedTuple):
+    """A bar that stands in ``rates`` already."""
+
+    revision: int
+    fingerprint: int
+    """Of what the terminal said of it."""
+
+    @classmethod
+    def of(cls, bar: Bar) -> Stood:
+        """What is remembered of a bar, which may be one of millions."""
+        said = (bar.ts_close, bar.open, bar.high, bar.low, bar.close, bar.tick_volume, bar.real_volume, bar.spread)
+        return cls(bar.revision, hash(said))
+
+
+def unpublished(found: list[Bar], standing: Mapping[str, Stood]) -> Iterator[Bar]:
     """Those of ``found`` that do not stand as they are; one that the broker has changed is the next revision."""
     for bar in found:
         known = standing.get(bar.key)
         if known is None:
             yield bar
-        elif replace(known, status=bar.status, revision=bar.revision) != bar:
+        elif known.fingerprint != Stood.of(bar).fingerprint:
             yield replace(bar, status=BarStatus.REVISED, revision=known.revision + 1)

@@ -203,14 +203,18 @@ class SimulatedTerminal:
         if not self._may_read(symbol, valid=valid, rows=count if valid else 0) or second is None:
             return None
         now, name = self._troubles.history_now, _TIMEFRAMES[timeframe]
-        return _sealed(self._rates.before(symbol, name, min(self._utc(second), now), count, now=now, zone=self._zone_now()))
+        return _sealed(
+            self._rates.before(symbol, name, min(self._utc(second), now), count, now=now, zone=self._zone_now())
+        )
 
     def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int, /) -> Rates | None:
         valid = _is_timeframe(timeframe) and _is_count(count) and type(start_pos) is int and start_pos >= 0
         if not self._may_read(symbol, valid=valid, rows=count if valid else 0):
             return None
         now = self._troubles.history_now
-        bars = self._rates.before(symbol, _TIMEFRAMES[timeframe], now, count + start_pos, now=now, zone=self._zone_now())
+        bars = self._rates.before(
+            symbol, _TIMEFRAMES[timeframe], now, count + start_pos, now=now, zone=self._zone_now()
+        )
         return _sealed(bars[: max(len(bars) - start_pos, 0)][-count:])
 
     def copy_rates_range(

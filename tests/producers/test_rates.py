@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.market.timeframes import TIMEFRAMES, bounds
 from infra.market.zones import ServerZone
-from producers.history.rates import TERMINAL_TIMEFRAMES, bars, unpublished
+from producers.history.rates import TERMINAL_TIMEFRAMES, Stood, bars, unpublished
 from producers.terminal import RATES_DTYPE, Rates
 from schemas.records import Bar, BarStatus
 
@@ -91,7 +91,7 @@ def test_keys_are_those_of_bars_made_of_ticks(timeframe: str, zone: str, moment:
 
 def test_only_what_does_not_stand_is_published_and_a_changed_bar_is_a_revision() -> None:
     found = made(rates(0, 60, 120), "M1", "UTC")
-    standing = {found[0].key: found[0], found[1].key: replace(found[1], close=9.9)}
+    standing = {found[0].key: Stood.of(found[0]), found[1].key: Stood.of(replace(found[1], close=9.9))}
     revised = replace(found[1], status=BarStatus.REVISED, revision=1)
     assert list(unpublished(found, standing)) == [revised, found[2]]
-    assert not list(unpublished(found, {bar.key: bar for bar in [found[0], revised, found[2]]}))
+    assert not list(unpublished(found, {bar.key: Stood.of(bar) for bar in [found[0], revised, found[2]]}))
