@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.cli.publishing import words
@@ -78,21 +79,25 @@ def _row(named: Named, offered: Offered, rules: Symbols) -> dict[str, object]:
 
 
 def _show(found: list[tuple[Named, Offered]], rules: Symbols, taken: set[str], twice: dict[str, list[str]]) -> None:
-    table = Table(box=None)
-    for title in ("broker's name", "here", "by rule", "digits", "price", "calendar", "polled", ""):
-        table.add_column(title, no_wrap=True)
-    for named, each in found:
-        row = _row(named, each, rules)
-        table.add_row(
+    titles = ("broker's name", "here", "by rule", "digits", "price", "calendar", "polled")
+    rows = [
+        (
             named.broker_name,
-            f"[red]{named.symbol}[/]" if named.symbol in twice else named.symbol,
-            named.rule or "[dim]keeps its name[/]",
+            named.symbol + ("  (twice)" if named.symbol in twice else ""),
+            named.rule or "keeps its name",
             str(each.digits),
-            str(row["price"]),
-            f"rule {row['calendar']}" if row["calendar"] else "[dim]the usual[/]",
-            "yes" if named.broker_name in taken else "[dim]no[/]",
-            f"[dim]{each.description}[/]",
+            str((row := _row(named, each, rules))["price"]),
+            str(row["calendar"] or "the usual"),
+            "yes" if named.broker_name in taken else "no",
         )
+        for named, each in found
+    ]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for place, title in enumerate(titles):
+        table.add_column(title, no_wrap=True, min_width=max(len(row[place]) for row in [titles, *rows]))
+    table.add_column("", no_wrap=True, style="dim")
+    for row_, (_, each) in zip(rows, found, strict=True):
+        table.add_row(*map(escape, row_), escape(each.description))
     Console(soft_wrap=True).print(table)
     for symbol, names in twice.items():
         Console(stderr=True).print(
