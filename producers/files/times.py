@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-_CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?"
+_CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?"
 _OFFSET: Final = re.compile(r"\s*(?:GMT|UTC)?([+-]\d\d):?(\d\d)$|\s*(?:Z|GMT|UTC)$")
 _FORMS: Final = (
     (re.compile(rf"\d{{4}}([-./])\d{{1,2}}\1\d{{1,2}}[ T]{_CLOCK}"), "%Y{0}%m{0}%d %H:%M"),
@@ -46,7 +46,7 @@ class TimeForm:
                 return pl.coalesce(whole, fraction) // per_ms
             seconds = column.cast(pl.Float64, strict=False)
             return pl.coalesce(whole * 1_000, (seconds * 1_000).round(3).floor().cast(pl.Int64, strict=False))
-        text = column.str.strip_chars().str.replace(r"^(\S*\d)T", "${1} ").str.replace(",", ".", literal=True)
+        text = column
         pattern = self.pattern
         if self.absolute:
             text = text.str.replace(r"\s*(?:Z|GMT|UTC)$", "+00:00").str.replace(
@@ -66,6 +66,6 @@ def find_form(sample: str) -> TimeForm | None:
     text = text[: offset.start()] if offset else text
     for form, pattern in _FORMS:
         if match := form.fullmatch(text):
-            seconds = ":%S%.f" if text.count(":") > 1 else ""
-            return TimeForm(pattern.format(match[1]) + seconds, absolute=offset is not None)
+            whole = pattern.format(match[1]) + (":%S%.f" if text.count(":") > 1 else "")
+            return TimeForm(whole.replace(" ", "T") if "T" in text else whole, absolute=offset is not None)
     return None
