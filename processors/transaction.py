@@ -19,6 +19,7 @@ from processors.records import Records
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError
 from schemas.records import FeedEvent, LiveBars, Progress
+from schemas.rows import encode_batch
 
 LARGEST_DEAD_LETTER: Final = 900_000
 """Bytes kept of one: its headers must fit beside it into what a broker takes (1 MiB by default)."""
@@ -86,23 +87,22 @@ class Writer:
         return {self._topics[name]: [*batched(records)] for name, records in page.records.items()}
 
     def _results(self, page: _Page, records: Records, outcome: Outcome) -> None:
-        encode = self._codec.encode
         for at, reason in zip(outcome.rejected.tolist(), outcome.reasons.tolist(), strict=True):
             record = records[at]
             headers = [("reason", Reason(reason).label.encode()), *self._position(record.offset)]
             page.add(topics.TICKS_REJECTED, record.key, record.value, record.timestamp, headers)
-        for closed in outcome.closed:
-            bar = closed.bar
+        bars = [closed.bar for closed in outcome.closed]
+        for closed, bar, value in zip(outcome.closed, bars, encode_batch(bars, self._codec), strict=True):
             headers = [
                 *self._position(closed.cause_offset),
                 ("first_offset", b"%d" % closed.first_offset),
                 ("last_offset", b"%d" % closed.last_offset),
             ]
-            page.add(topics.BARS, bar.key.encode(), encode(bar), bar.ts_close, headers)
+            page.add(topics.BARS, bar.key.encode(), value, bar.ts_close, headers)
         self._live(page, outcome.live, records.timestamps[-1])
         for at, spec in outcome.specs:
             headers = self._position(records.offsets[at])
-            page.add(topics.SYMBOLS, spec.symbol.encode(), encode(spec), records.timestamps[at], headers)
+            page.add(topics.SYMBOLS, spec.symbol.encode(), self._codec.encode(spec), records.timestamps[at], headers)
         for at, event in outcome.events:
             self._event(page, event, self._position(records.offsets[at]))
 
