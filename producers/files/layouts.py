@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from producers.files.text import Layout
+from producers.files.text import AROUND, Layout
 from producers.files.times import TimeForm, find_form
 from schemas.errors import UsageError
 
@@ -92,7 +92,7 @@ def _by_header(path: Path, lines: list[str], columns: Mapping[str, str]) -> Layo
     fields = lines[1].split(separator)
     if len(fields) <= max(found["time"], found.get("date", 0)):
         return None
-    form = find_form(" ".join(fields[found[part]].strip() for part in ("date", "time") if part in found))
+    form = find_form(" ".join(fields[found[part]].strip(AROUND) for part in ("date", "time") if part in found))
     if form is None:
         return None
     metatrader = "date" in found and {"last", "volume"} <= found.keys()
@@ -116,7 +116,7 @@ def _by_header(path: Path, lines: list[str], columns: Mapping[str, str]) -> Layo
         time=form,
         header=True,
         zone=zone,
-        symbol=fields[found["symbol"]].strip() if "symbol" in found else None,
+        symbol=fields[found["symbol"]].strip(AROUND) if "symbol" in found else None,
         carried=metatrader,
     )
 

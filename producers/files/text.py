@@ -22,6 +22,8 @@ FLAG_LAST: Final = 0x08
 FLAG_VOLUME: Final = 0x10
 
 _SHOWN: Final = 80
+AROUND: Final = " \t\"'"
+"""What may stand around a field."""
 _NAMED: Final = 1_000
 """Malformed lines of a block that are kept with their text."""
 _EARLIEST: Final = 0
@@ -99,7 +101,7 @@ def parse(path: Path, lines: list[str], first: int, layout: Layout, known: dict[
 def _fields(layout: Layout) -> Iterator[pl.Expr]:
     for name in ("date", "time", *_NUMBERS, "symbol"):
         if name in layout.columns:
-            yield pl.col("parts").list.get(layout.columns[name], null_on_oob=True).str.strip_chars().alias(name)
+            yield pl.col("parts").list.get(layout.columns[name], null_on_oob=True).str.strip_chars(AROUND).alias(name)
         else:
             yield pl.lit(None, pl.String).alias(name)
 

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
+_LEAST_TRIES: Final = 3
+"""However long each took."""
 _LOOK_SECONDS: Final = 0.1
 _START_SECONDS: Final = 30.0
 """What a process needs to begin, beside the terminal's own time."""
@@ -125,17 +127,19 @@ class TerminalProcess:
     def _until(self, once: Callable[[], T]) -> T:
         """What ``once`` gives, tried again as long as that can help."""
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._settings.producer.patience_seconds
+        tries = 0
         while True:
+            tries += 1
             try:
                 return once()
             except (TerminalAwayError, TryAgainError) as error:
                 self._count(error)
                 if isinstance(error, TerminalAwayError):
                     self._opened = None
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline and tries >= _LEAST_TRIES:
                     raise SourceError(
-                        f"{error}; gave up after {self._settings.producer.patience_seconds:g} s "
-                        "(ARBITREX_PRODUCER__PATIENCE_SECONDS); the same command goes on"
+                        f"{error}; gave up after {tries} tries and ARBITREX_PRODUCER__PATIENCE_SECONDS="
+                        f"{self._settings.producer.patience_seconds:g}; the same command goes on"
                     ) from error
                 log.info("asking the terminal again", reason=str(error))
             if self._stopping.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - jitter

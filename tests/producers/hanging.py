@@ -23,7 +23,7 @@ def serve(pipe: Connection, settings: Settings) -> None:
     while True:
         if pipe.recv() is None:
             pipe.send(Opened("t", 1_000, 0, ()))
-        elif number == 1:
+        elif number == 1 or (Path(settings.home) / "always").exists():
             time.sleep(3_600)
         elif number == 2:
             os._exit(3)

@@ -85,8 +85,8 @@ def dukascopy_node(rows: list[Row]) -> str:
 
 
 def named(rows: list[Row]) -> str:
-    lines = [clock(time, "%Y-%m-%dT%H:%M:%S.%3fZ") + f";EURUSD;{bid};{ask}" for time, bid, ask in rows]
-    return "\n".join(["Timestamp;Symbol;Bid;Ask", *lines])
+    lines = [clock(time, '"%Y-%m-%dT%H:%M:%S.%3fZ"') + f';"EURUSD"; {bid};{ask}' for time, bid, ask in rows]
+    return "\n".join(['Timestamp;"Symbol";Bid;Ask', *lines])
 
 
 WRITERS = {
