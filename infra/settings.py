@@ -93,6 +93,17 @@ class RemoteSettings(_Section):
     """The certificate that the agent's must be signed with, PEM; given, the connection is encrypted."""
 
 
+class AgentSettings(_Section):
+    """``arbitrex terminal-agent`` and ``simulate``: where they listen, and to whom they answer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 18_812
+    token: SecretStr | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """PEM; needed wherever others than this machine can connect."""
+
+
 class ProducerSettings(_Section):
     source: Literal["simulated", "mt5", "remote", "none"] = "simulated"
     feed: str = "sim"
@@ -106,6 +117,8 @@ class ProducerSettings(_Section):
     poll_ms: int = Field(100, ge=1, le=60_000)
     watermark_margin_ms: int = Field(200, ge=0)
     quiet_margin_ms: int = Field(2_000, ge=0)
+    shards_file: Path | None = None
+    """YAML: several terminals; see `infra.shards`."""
     call_seconds: float = Field(120.0, ge=1, le=3_600)
     """A terminal's call that takes longer hangs: the shard's process is killed and started again."""
     patience_seconds: float = Field(120.0, ge=0)
@@ -206,6 +219,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     status: StatusSettings = StatusSettings()
     producer: ProducerSettings = ProducerSettings()
+    agent: AgentSettings = AgentSettings()
     simulator: SimulatorSettings = SimulatorSettings()
     bars: BarSettings = BarSettings()
     processor: ProcessorSettings = ProcessorSettings()

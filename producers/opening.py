@@ -8,7 +8,7 @@ from infra.settings import TerminalSettings
 from producers import terminal as api
 from producers.failures import TerminalAwayError, failure
 from producers.terminal import AccountInfo, Terminal, TerminalInfo
-from schemas.errors import ArbitrexError, SourceError
+from schemas.errors import ArbitrexError, SettingsError
 
 _SETTING: Final = "ARBITREX_PRODUCER__TERMINAL__"
 _MISSING: Final = ("not found", "process create failed")
@@ -19,7 +19,8 @@ _PROGRAM: Final = "terminal64.exe"
 def open_terminal(terminal: Terminal, wanted: TerminalSettings) -> TerminalInfo:
     """Connect once, and check that it is the terminal and the account of the settings.
 
-    Raises TerminalAwayError when trying again can help, else SourceError, which says what to do.
+    Raises TerminalAwayError when trying again can help, else an error that says what to do: SettingsError where a
+    setting is to be changed.
     """
     if not terminal.initialize(*_path(wanted), **_options(wanted)):
         raise _refused(terminal.last_error(), wanted)
@@ -56,13 +57,13 @@ def _refused(error: tuple[int, str], wanted: TerminalSettings) -> ArbitrexError:
     code, text = error
     if code == api.AUTH_FAILED and wanted.login is not None:
         server = "its server" if wanted.server is None else f"server {wanted.server}"
-        return SourceError(
+        return SettingsError(
             f"the broker refuses account {wanted.login} at {server}: check {_SETTING}LOGIN, {_SETTING}PASSWORD and "
             f"{_SETTING}SERVER (its name as the terminal's login window shows it) ({code}, {text})"
         )
     if code == api.IPC_INITIALIZE and any(words in text.casefold() for words in _MISSING):
         where = "on this machine" if wanted.path is None else f"at {wanted.path}"
-        return SourceError(
+        return SettingsError(
             f"there is no MetaTrader 5 terminal {where}: install it, or set {_SETTING}PATH to its {_PROGRAM} "
             f"(spaces are fine, no quotes) ({code}, {text})"
         )
@@ -76,7 +77,7 @@ def _refused(error: tuple[int, str], wanted: TerminalSettings) -> ArbitrexError:
 
 def _check_path(info: TerminalInfo, wanted: TerminalSettings) -> None:
     if wanted.path is not None and _folder(wanted.path) != _folder(info.path):
-        raise SourceError(
+        raise SettingsError(
             f"the terminal that answers stands in {info.path}, not at {wanted.path}: give each terminal a folder of "
             f"its own and {_SETTING}PORTABLE=true"
         )
@@ -85,7 +86,7 @@ def _check_path(info: TerminalInfo, wanted: TerminalSettings) -> None:
 def _check_account(account: AccountInfo, wanted: TerminalSettings) -> None:
     if wanted.login not in {None, account.login} or wanted.server not in {None, account.server}:
         login = account.login if wanted.login is None else wanted.login
-        raise SourceError(
+        raise SettingsError(
             f"the terminal is logged in to account {account.login} at {account.server}, not to {login} at "
             f"{wanted.server or account.server}: log in to that one in its window, or set {_SETTING}LOGIN and "
             f"{_SETTING}SERVER"

@@ -59,13 +59,13 @@ class Publisher:
         }
         self._producer = clients.producer(settings.kafka, **reports)
 
-    def ticks(self, symbol: str, ticks: TickColumns) -> None:
-        """Queue ticks of one series, in order, on ``ticks.raw``."""
+    def ticks(self, symbol: str, ticks: TickColumns, *, correction: bool = False) -> None:
+        """Queue ticks of one series on ``ticks.raw``: in order, or found late."""
         topic, partitions = self._topics[TICKS_RAW.name]
         header = self._codec.headers["Tick"]
         for start in range(0, len(ticks), _CHUNK):
             chunk = ticks.rows(slice(start, start + _CHUNK))
-            values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed)
+            values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed, correction=correction)
             messages = zip(repeat(symbol.encode()), values, chunk.ts_event.tolist(), repeat(None))
             self._send(topic, partition_for(symbol, partitions), messages)
             self._unacknowledged += len(chunk)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.publishing import conclude, own_world, publish, say, words
+from infra.cli.publishing import conclude, of_shard, own_world, publish, say, words
 from infra.cli.stopping import stopping
 from infra.cli.times import FORMS, span
 
@@ -21,6 +21,9 @@ def backfill(
     from_: Annotated[str, typer.Option("--from", help=f"Where to begin: {FORMS}.", show_default=False)],
     to: Annotated[str | None, typer.Option(help="Where to end; now unless said.", show_default=False)] = None,
     into: Annotated[str | None, typer.Option(help="The world; backfill-FEED unless said.", show_default=False)] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Whose terminal is asked; the first one's unless said.", show_default=False)
+    ] = None,
     run: Annotated[bool, typer.Option("--run", help="Process the world until it is drained.")] = False,
 ) -> None:
     """Publish the ticks that the terminal has of the past into a world of their own.
@@ -36,18 +39,19 @@ def backfill(
     Killed or interrupted at any moment, the same command goes on where it stopped; a
     later --to goes on where the earlier one ended.
     """
+    from infra.market.zones import ServerZone
     from infra.symbols import Symbols
-    from producers import sources
     from producers.history.backfill import Past
     from producers.history.choosing import choose
     from producers.history.terminals import TerminalProcess
     from producers.imports import Terms
     from schemas.records import CrossedPolicy
 
-    settings = own_world(into or f"backfill-{_feed()}", "a backfill")
-    producer, zone = settings.producer, sources.zone(settings)
+    settings = of_shard(own_world(into or f"backfill-{_feed()}", "a backfill"), shard)
+    producer = settings.producer
     with stopping() as asked, TerminalProcess(settings, asked) as terminal:
         opened = terminal.open()
+        zone = ServerZone.parse(opened.zone)
         start, end = span(from_, to, opened.now_ms)
         names = Symbols.read(settings.symbols_file).names(producer.feed)
         chosen = choose(opened.symbols, words(symbols), names, producer.feed)

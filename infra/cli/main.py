@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, stack, topics, worlds
+from infra.cli import bars, components, stack, terminals, topics, worlds
 from infra.cli.backfill import backfill
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
@@ -30,6 +30,7 @@ app = typer.Typer(
 WORLDS, PROOF = "Worlds and their history", "Look and prove"
 stack.register(app)
 components.register(app)
+terminals.register(app)
 for group, name in ((worlds.app, "world"), (topics.app, "topics")):
     app.add_typer(group, name=name, rich_help_panel=WORLDS)
 app.command("import", rich_help_panel=WORLDS)(import_)

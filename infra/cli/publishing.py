@@ -32,6 +32,13 @@ def own_world(name: str, what: str) -> Settings:
     return attached(load(world=world))
 
 
+def of_shard(settings: Settings, name: str | None) -> Settings:
+    """The settings of one shard's terminal; the first one's unless named. Raises UsageError, SettingsError."""
+    from infra.shards import shard, shards
+
+    return shard(settings, name) if name is not None else next(iter(shards(settings).values()))
+
+
 def publish(settings: Settings, days: Sequence[TickDay], terms: Terms, asked: Event) -> Summary:
     """Publish days of ticks with a progress bar, as far as not ``asked`` to stop."""
     from infra import logs, provision

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.publishing import REGISTRY_SECONDS, say, words
+from infra.cli.publishing import REGISTRY_SECONDS, of_shard, say, words
 from infra.cli.stopping import INTERRUPTED, stopping
 from infra.cli.times import FORMS, span
 from schemas.errors import BrokerError, UsageError
@@ -20,6 +20,9 @@ def rates(
     from_: Annotated[str, typer.Option("--from", help=f"Where to begin: {FORMS}.")] = "30d",
     to: Annotated[str | None, typer.Option(help="Where to end; now unless said.", show_default=False)] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Processes that ask, each with a terminal.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option(help="Whose terminal is asked; the first one's unless said.", show_default=False)
+    ] = None,
     world: Annotated[str | None, typer.Option(help="The world; main unless set.")] = None,
 ) -> None:
     """Publish the terminal's own bars (OHLCV) to the topic rates, and so to CSV and lake.
@@ -37,19 +40,19 @@ def rates(
     """
     from infra import logs, provision
     from infra.cli.progress import RatesProgress
+    from infra.market.zones import ServerZone
     from infra.registry.client import connect
     from infra.settings import load
     from infra.supervisor.runfile import attached
     from infra.symbols import Symbols
-    from producers import sources
     from producers.history.choosing import choose
     from producers.history.ingest import Ingest, Series, Terms
     from producers.history.terminals import TerminalProcess
 
-    settings = attached(load(**({"world": world} if world else {})))
+    settings = of_shard(attached(load(**({"world": world} if world else {}))), shard)
     logs.configure(settings.log, "rates")
     wanted = [timeframe(name) for name in words(timeframes)]
-    producer, zone = settings.producer, sources.zone(settings)
+    producer = settings.producer
     with stopping() as asked, TerminalProcess(settings, asked) as terminal:
         opened = terminal.open()
         start, end = span(from_, to, opened.now_ms)
@@ -58,7 +61,7 @@ def rates(
         every = [Series(named.symbol, named.broker_name, name) for named, _ in chosen for name in wanted]
         terms = Terms(
             feed=producer.feed,
-            zone=zone,
+            zone=ServerZone.parse(opened.zone),
             start=start,
             end=min(end, opened.now_ms),
             maxbars=opened.maxbars,

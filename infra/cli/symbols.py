@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.cli.publishing import words
+from infra.cli.publishing import of_shard, words
 from infra.cli.stopping import stopping
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ def symbols(
         str, typer.Argument(help="Names or patterns, such as EURUSD,XAU*, of the broker's or canonical.")
     ] = "*",
     *,
+    shard: Annotated[
+        str | None, typer.Option(help="Whose terminal is asked; the first one's unless said.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object a line.")] = False,
 ) -> None:
     """List the broker's symbols, what they are called here, and by which rule.
@@ -45,7 +48,7 @@ def symbols(
     from producers.history.choosing import find
     from producers.history.terminals import TerminalProcess
 
-    settings = load()
+    settings = of_shard(load(), shard)
     rules = Symbols.read(settings.symbols_file)
     feed, polled = settings.producer.feed, settings.producer.symbols
     with stopping() as asked, TerminalProcess(settings, asked) as terminal:

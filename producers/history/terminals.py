@@ -29,6 +29,7 @@ from producers.failures import TerminalAwayError, TooMuchError, TryAgainError, f
 from producers.files.days import StoppedError
 from producers.opening import open_terminal
 from producers.terminal import COPY_TICKS_ALL
+from producers.zones import detect
 from schemas.errors import ArbitrexError, SourceError
 
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class Opened:
     maxbars: int
     now_ms: int
     """Its world's clock, UTC."""
+    zone: str
+    """Its broker's clock: the settings', or found in its bars."""
     symbols: tuple[Offered, ...]
 
 
@@ -224,7 +227,9 @@ class _Desk:
             Offered(each.name, each.digits, each.point, each.chart_mode, getattr(each, "description", ""))
             for each in offered
         )
-        return Opened(info.name, info.maxbars, self._source.clock.now_ms(), symbols)
+        now = self._source.clock.now_ms()
+        zone = sources.zone(self._settings) or detect(terminal, [each.name for each in symbols], now)
+        return Opened(info.name, info.maxbars, now, zone.name, symbols)
 
     def answer(self, question: Question) -> NDArray[np.void]:
         assert self._source is not None  # noqa: S101 - connected before

@@ -53,7 +53,7 @@ class Kind(StrEnum):
     FLOOD = "flood"
     """More ticks than a page in one second [ticks, at the start]."""
     FORGET = "forget"
-    """The terminal has lost the history of this time."""
+    """At the end of this time the terminal loses all history before."""
     ZONE = "zone"
     """The broker's clock runs in another zone [its name]."""
     ACCOUNT = "account"

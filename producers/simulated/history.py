@@ -14,6 +14,7 @@ from producers.simulated.market import Market
 from producers.simulated.noise import hashed
 from producers.terminal import Ticks
 
+_DAY_MS: Final = 86_400_000
 LATE_BY_MS: Final = 20_000
 """When a late tick stands in the history: so much after its time."""
 
@@ -26,6 +27,7 @@ class History:
 
     def ticks(self, symbol: str, start: int, end: int, now: int) -> Iterator[Ticks]:
         """The ticks in [start, end) that the terminal has at ``now``, in order, some at a time."""
+        start = max(start, self.floor(now) or 0)
         for every in self.ever(symbol, start, end):
             shown = self._shown(symbol, every, now)
             if shown.any():
@@ -47,9 +49,12 @@ class History:
         for flood in floods:
             yield from self._flood(symbol, *flood)
 
-    def lost(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Spans of [start, end) whose history is not there any more."""
-        return [(max(since, start), min(until, end)) for since, until, _ in self._faults.spans(Kind.FORGET, start, end)]
+    def floor(self, now: int) -> int | None:
+        """Before when the history is not there any more; None: it is all there."""
+        day = 86_400_000
+        return max(
+            (until for _, until, _ in self._faults.spans(Kind.FORGET, now - day, now) if until <= now), default=None
+        )
 
     def last_tick(self, symbol: str, end: int) -> Ticks | None:
         """The last quote before ``end``, as an array of one: the probe knows nothing of what history has lost."""
@@ -63,9 +68,6 @@ class History:
         times = ticks["time_msc"]
         shown = np.ones(len(ticks), np.bool_)
         first, last = int(times[0]), int(times[-1]) + 1
-        for since, until, _ in self._faults.spans(Kind.FORGET, first, last):
-            if until <= now:
-                shown &= (times < since) | (times >= until)
         for since, until, share in self._faults.spans(Kind.LATE, first, last):
             chosen = (times >= since) & (times < until) & (times > now - LATE_BY_MS)
             if chosen.any():

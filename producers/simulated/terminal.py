@@ -233,10 +233,10 @@ class SimulatedTerminal:
 
     def _ticks(self, symbol: str, second: int, end: int, count: int, wanted: int) -> Ticks | None:
         start = self._utc(second)
-        if (floor := self._troubles.floor(symbol)) is not None:
-            start = max(start, floor)
+        now = self._troubles.now
+        start = max(start, self._troubles.floor(symbol) or 0)
         pages, missing = [np.empty(0, api.TICK_DTYPE)], count
-        for block in self._past.ticks(symbol, start, end, self._troubles.now):
+        for block in self._past.ticks(symbol, start, end, now):
             shown = self._shown(block[(block["flags"] & wanted) != 0])
             page = shown[int(np.argmax(shown["time"] >= second)) if len(pages) == 1 and len(shown) else 0 :][:missing]
             pages.append(page)

@@ -22,7 +22,7 @@ def serve(pipe: Connection, settings: Settings) -> None:
     number = len(tries.read_text().splitlines())
     while True:
         if pipe.recv() is None:
-            pipe.send(Opened("t", 1_000, 0, ()))
+            pipe.send(Opened("t", 1_000, 0, "UTC", ()))
         elif number == 1 or (Path(settings.home) / "always").exists():
             time.sleep(3_600)
         elif number == 2:
