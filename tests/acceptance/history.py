@@ -1,8 +1,9 @@
 """Rates, backfill and import killed at any point: ``python -m tests.acceptance.history --broker kafka --kills 20``.
 
 Each command runs once as it should, then in another world, where it is killed (-9) at a random moment again and again
-until one run comes through. The two worlds have to hold the same. The import's file has as many real quotes as are at
-hand (ARBITREX_TEST_DATA), written as a MetaTrader export; without them the simulated market's.
+until one run comes through, with a terminal whose calls fail, hang, break and find history cold. The two worlds have to
+hold the same. The import's file has as many real quotes as are at hand (ARBITREX_TEST_DATA), written as a MetaTrader
+export; without them the simulated market's.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from schemas.records import Bar, Control, ControlKind, Tick
 from tests.acceptance.oracle import DATA
 from tests.support import ROOT, Child, environment, read_all
 
+FAULTS = ("fail=0.1", "pipe@every20+1", "hang@every40+4", "cold=4")
 FROM, TO = "2025-10-24T10:00", "2025-10-27T10:00"
 
 
@@ -151,7 +153,10 @@ def compare(settings: Settings, case: Case, kills: int, seed: int) -> tuple[obje
         provision.apply(world, historical=True)
     began = time.monotonic()
     once(worlds[0], case)
-    count = killed(worlds[1], case, kills, random.Random(seed), time.monotonic() - began)
+    producer = settings.producer.model_copy(update={"call_seconds": 2.0})
+    simulator = settings.simulator.model_copy(update={"faults": FAULTS})
+    faulty = worlds[1].model_copy(update={"producer": producer, "simulator": simulator})
+    count = killed(faulty, case, kills, random.Random(seed), time.monotonic() - began)
     clean, broken = (held(world, case.topic) for world in worlds)
     twice = sum(broken.records.values()) - len(broken.records) - sum(clean.records.values()) + len(clean.records)
     missing, foreign = len(clean.records - broken.records), len(broken.records.keys() - clean.records.keys())
