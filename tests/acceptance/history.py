@@ -106,7 +106,7 @@ def killed(settings: Settings, case: Case, kills: int, chance: random.Random, se
     """Run it, killed at up to ``kills`` moments, then to the end; how often it was killed."""
     count = 0
     for _ in range(kills):
-        count += not once(settings, case, chance.uniform(0.3, 1.1) * seconds)
+        count += not once(settings, case, chance.uniform(0.2, 0.8) * seconds)
     once(settings, case)
     return count
 
