@@ -12,7 +12,7 @@ from typing import Final
 
 from producers.files import dukascopy, lean, parquet, text
 from producers.files.days import TickDay, by_symbol, joined
-from producers.files.layouts import recognise
+from producers.files.layouts import BarsError, recognise
 from producers.files.opening import head, tail
 from producers.files.stream import Extent, month_or, tick_days
 from producers.files.text import Layout
@@ -107,8 +107,12 @@ class _Found:
         if dukascopy.is_hour(path):
             self._hours.append(path)
             return self._say("Dukascopy hours (.bi5)", "UTC", path)
-        if self._take_stream(path):
-            return True
+        try:
+            if self._take_stream(path):
+                return True
+        except BarsError:
+            if named:
+                raise
         if named:
             raise UsageError(f"{path} is no tick file: those are {_FORMATS}")
         return False

@@ -15,6 +15,11 @@ from producers.files.text import AROUND, Layout
 from producers.files.times import TimeForm, find_form
 from schemas.errors import UsageError
 
+
+class BarsError(UsageError):
+    """A file of bars, which is none of ticks."""
+
+
 _HISTDATA: Final = re.compile(r"\d{8} \d{9},[\d.]+,[\d.]+(,\d+)?")
 _TRUEFX: Final = re.compile(r"([A-Z]{3}/[A-Z]{3}),\d{8} \d\d:\d\d:\d\d\.\d{3},[\d.]+,[\d.]+")
 _BARS: Final = {"open", "high", "low", "close"}
@@ -42,8 +47,8 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
 def recognise(path: Path, text: str, columns: Mapping[str, str] | None = None) -> Layout | None:
     """What ``text``, the beginning of a file, is laid out as; None when it is none of the formats.
 
-    ``columns``: names of a header's columns by what they mean, where they are not the usual ones. Raises UsageError for
-    bars, and for columns that are not there.
+    ``columns``: names of a header's columns by what they mean, where they are not the usual ones. Raises BarsError, and
+    UsageError for columns that are not there.
     """
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
@@ -85,7 +90,7 @@ def _by_header(path: Path, lines: list[str], columns: Mapping[str, str]) -> Layo
     found = meanings(names, columns)
     if not {"bid", "ask"} <= found.keys():
         if plain >= _BARS:
-            raise UsageError(f"{path} holds bars, not ticks: bars are made of ticks here, and cannot be imported")
+            raise BarsError(f"{path} holds bars, not ticks: bars are made of ticks here, and cannot be imported")
         return None
     if "time" not in found or len(lines) < 2:  # noqa: PLR2004 - a header and a tick
         return None

@@ -157,6 +157,15 @@ def test_any_ticks_come_back_whatever_the_blocks(
     assert np.allclose([row[1:] for row in read_back], [row[1:] for row in rows], rtol=0, atol=6e-6)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_text_may_be_marked_as_of_another_encoding(tmp_path: Path, encoding: str, *, packed: bool) -> None:
+    path = tmp_path / ("EURUSD_20240501.csv" + (".gz" if packed else ""))
+    content = ("\ufeff" if encoding == "utf-16-be" else "") + metatrader(ROWS)
+    path.write_bytes(gzip.compress(content.encode(encoding)) if packed else content.encode(encoding))
+    assert read(discover([path])) == ROWS
+
+
 def test_an_empty_price_of_metatrader_is_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "EURUSD.r_202405010000_202405010001.csv"
     path.write_text(
@@ -304,7 +313,10 @@ def test_what_is_refused_and_why(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="holds bars, not ticks"):
         discover([bars])
+    (tmp_path / "ticks.csv").write_text(truefx(ROWS))
+    assert discover([tmp_path]).ignored == [bars], "in a folder it is passed over"
     bars.unlink()
+    (tmp_path / "ticks.csv").unlink()
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear Sir,\n")
     with pytest.raises(UsageError, match=r"no tick files in .*Dukascopy"):
