@@ -71,7 +71,7 @@ def publish(
     refuse_foreign(settings, codec, by_symbol, terms.feed, "--symbol {name}, or the symbols file; --into")
     symbols = Symbols.read(settings.symbols_file)
     standing = restore(settings, codec, feed=terms.feed, shard="")
-    known = _days(settings, codec, terms.feed)
+    known = _days(settings, codec, terms)
     series = []
     for symbol, mine in by_symbol.items():
         _refuse_other_zone(settings, symbol, known[symbol], terms.zone)
@@ -140,7 +140,7 @@ def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zo
             )
 
 
-def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]:
+def _days(settings: Settings, codec: Codec, terms: Terms) -> Mapping[str, set[int]]:
     """The first moments of the days that earlier imports published, by symbol: from the ledger."""
     topic = World(settings.world).topic(FEED_EVENTS.name)
     starts = beginnings(settings.kafka, topic)
@@ -151,8 +151,9 @@ def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]
             if (
                 isinstance(event, FeedEvent)
                 and event.kind == EventKind.HISTORY
-                and event.feed == feed
+                and event.feed == terms.feed
                 and event.symbol is not None
+                and event.shard == shard(event.symbol, terms.called)
                 and event.from_ is not None
             ):
                 days[event.symbol].add(event.from_)
