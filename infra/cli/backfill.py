@@ -19,7 +19,7 @@ def backfill(
     *,
     symbols: Annotated[str, typer.Option(help="Names or patterns, such as EURUSD,XAU*.", show_default=False)],
     from_: Annotated[str, typer.Option("--from", help=f"Where to begin: {FORMS}.", show_default=False)],
-    to: Annotated[str | None, typer.Option(help="Where to end; now unless said.", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(help="Where to end; a minute ago unless said.", show_default=False)] = None,
     into: Annotated[str | None, typer.Option(help="The world; backfill-FEED unless said.", show_default=False)] = None,
     shard: Annotated[
         str | None, typer.Option(help="Whose terminal is asked; the first one's unless said.", show_default=False)
@@ -47,7 +47,7 @@ def backfill(
     from producers.imports import Terms
     from schemas.records import CrossedPolicy
 
-    settings = of_shard(own_world(into or f"backfill-{_feed()}", "a backfill"), shard)
+    settings = of_shard(own_world(into or f"backfill-{_feed(shard)}", "a backfill"), shard)
     producer = settings.producer
     with stopping() as asked, TerminalProcess(settings, asked) as terminal:
         opened = terminal.open()
@@ -57,7 +57,7 @@ def backfill(
         chosen = choose(opened.symbols, words(symbols), names, producer.feed)
         say(f"{opened.name}: {', '.join(named.symbol for named, _ in chosen)} of feed {producer.feed}, by {zone.name}")
         past = Past(terminal, zone, asked, producer.patience_seconds)
-        days = [day for named, _ in chosen for day in past.days(named, start, min(end, opened.now_ms))]
+        days = [day for named, _ in chosen for day in past.days(named, start, min(end, opened.settled_ms))]
         terms = Terms(
             feed=producer.feed,
             zone=zone,
@@ -69,10 +69,10 @@ def backfill(
     conclude(settings, summary, run=run)
 
 
-def _feed() -> str:
+def _feed(shard: str | None) -> str:
     from infra.settings import load
 
-    return load().producer.feed
+    return of_shard(load(), shard).producer.feed
 
 
 def _instrument(offered: Offered) -> Instrument:

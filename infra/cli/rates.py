@@ -18,7 +18,7 @@ def rates(
     symbols: Annotated[str, typer.Option(help="Names or patterns, such as EURUSD,XAU*.", show_default=False)],
     timeframes: Annotated[str, typer.Option(help="MetaTrader's: M1 … MN1; 1H and 4H are H1 and H4.")] = "H1,H4",
     from_: Annotated[str, typer.Option("--from", help=f"Where to begin: {FORMS}.")] = "30d",
-    to: Annotated[str | None, typer.Option(help="Where to end; now unless said.", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option(help="Where to end; a minute ago unless said.", show_default=False)] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Processes that ask, each with a terminal.")] = 1,
     shard: Annotated[
         str | None, typer.Option(help="Whose terminal is asked; the first one's unless said.", show_default=False)
@@ -63,7 +63,7 @@ def rates(
             feed=producer.feed,
             zone=ServerZone.parse(opened.zone),
             start=start,
-            end=min(end, opened.now_ms),
+            end=min(end, opened.settled_ms),
             maxbars=opened.maxbars,
             workers=min(workers, len(every)),
             now=opened.now_ms,

@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
+_LAG_MS: Final = 60_000
 _LEAST_TRIES: Final = 3
 """However long each took."""
 _LOOK_SECONDS: Final = 0.1
@@ -83,6 +84,11 @@ class Opened:
     zone: str
     """Its broker's clock: the settings', or found in its bars."""
     symbols: tuple[Offered, ...]
+
+    @property
+    def settled_ms(self) -> int:
+        """Up to when its history can be taken for complete: it lags what it quotes. UTC."""
+        return self.now_ms - _LAG_MS
 
 
 class TerminalProcess:
