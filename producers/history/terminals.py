@@ -8,9 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -184,7 +185,8 @@ class TerminalProcess:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._settings), daemon=True, name="terminal")
-        self._process.start()
+        with _uninterrupted():
+            self._process.start()
         theirs.close()
 
     def _kill(self) -> None:
@@ -200,9 +202,22 @@ class TerminalProcess:
         metrics.SOURCE_ERRORS.labels(producer.feed, producer.shard, type(error).__name__).inc()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started within the block is not reached by Ctrl-C: that is for the one who asks."""
+    if sys.platform == "win32":
+        yield  # there the process ignores it itself, once it runs
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, settings: Settings) -> None:
     """Answer questions until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     desk = _Desk(settings)
     with suppress(EOFError, OSError):
         while True:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -52,6 +55,15 @@ def test_what_does_not_answer_for_too_long_is_given_up_with_the_setting_named(tm
         pytest.raises(SourceError, match=r"no answer in 1 s, its process was killed; gave up after 3 tries .*PATIENCE"),
     ):
         terminal.ask(QUESTION)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Ctrl-C can be sent to one process alone")
+def test_ctrl_c_does_not_reach_the_terminals_process(tmp_path: Path) -> None:
+    (tmp_path / "tries").write_text("0\n0\n")
+    with TerminalProcess(settings(tmp_path, call_seconds=600.0), Event()) as terminal:
+        terminal.open()
+        os.kill(processes(tmp_path)[2], signal.SIGINT)
+        assert len(terminal.ask(QUESTION)) == 3
 
 
 def test_one_who_waits_for_an_answer_can_be_stopped(tmp_path: Path) -> None:
