@@ -141,6 +141,8 @@ class SimulatorSettings(_Section):
     speed: float = Field(1.0, gt=0, le=10_000)
     rate: float = Field(1.0, gt=0, le=1_000)
     """Ticks compared with a usual market's."""
+    copies: int = Field(1, ge=1, le=100)
+    """Each symbol so many times: EURUSD, EURUSD.2 and so on."""
     faults: Words = ()
     """What goes wrong, and when: see `producers.simulated.faults`."""
 

@@ -110,7 +110,7 @@ def simulated_terminal(simulator: SimulatorSettings, clock: Clock) -> TradingTer
         faults = Faults.parse(simulator.faults, simulator.seed)
     except SettingsError as error:
         raise SettingsError(f"ARBITREX_SIMULATOR__FAULTS: {error}") from error
-    market = Market(simulator.seed, simulator.rate)
+    market = Market(simulator.seed, simulator.rate, simulator.copies)
     return TradingTerminal(market, ServerZone.parse(simulator.zone), clock, faults)
 
 

@@ -64,8 +64,8 @@ class Child:
         self.due = 0.0
         """When a child that backs off is to be started again, by the monotonic clock."""
         self.ready_after: float | None = None
-        self.heard = 0.0
-        """When it last said anything, by the monotonic clock."""
+        self.heard: float | None = None
+        """When it last said anything, by the monotonic clock; none since its start: then it is starting still."""
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._said_ready = threading.Event()
@@ -100,7 +100,7 @@ class Child:
         self._said_ready = threading.Event()
         self.ready_after = None
         self.state, self.started = State.STARTING, time.monotonic()
-        self.heard = self.started
+        self.heard = None
         with self.log_file.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -119,8 +119,10 @@ class Child:
     @property
     def hangs(self) -> bool:
         """Whether it has been silent for longer than it may."""
-        allowed = self.command.silence
-        return allowed is not None and self.alive and time.monotonic() - self.heard > allowed
+        allowed, heard = self.command.silence, self.heard
+        if allowed is None or heard is None or not self.alive:
+            return False
+        return time.monotonic() - heard > allowed
 
     def check_ready(self) -> bool:
         """Whether it has just become ready."""

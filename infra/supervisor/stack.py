@@ -142,7 +142,7 @@ class Stack:
 
     def _watch_start(self, child: Child) -> None:
         seconds = time.monotonic() - child.started
-        if seconds > _HUNG_SECONDS and child.command.silence is None:
+        if seconds > _HUNG_SECONDS and (child.command.silence is None or child.heard is None):
             child.kill()
             self._ended(child)
         elif seconds > _NOTICE_SECONDS and child.name not in self._noticed:

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from producers import terminal as api
 from producers.simulated.constants import CONSTANTS
-from producers.simulated.instruments import INSTRUMENTS
 from producers.simulated.structs import BookInfo
 from producers.simulated.terminal import SimulatedTerminal
 
@@ -96,7 +95,7 @@ class TradingTerminal(SimulatedTerminal):
             self._done(api.TRADING_DISABLED)
 
     def _trades(self, action: int, symbol: str) -> bool:
-        if not self._alive() or not self._knows(symbol) or symbol not in INSTRUMENTS:
+        if not self._alive() or not self._knows(symbol):
             return False
         known = action in {CONSTANTS["ORDER_TYPE_BUY"], CONSTANTS["ORDER_TYPE_SELL"]}
         return self._done(api.OK if known else api.INVALID_PARAMS)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from infra.market.timeframes import bounds
 from infra.market.zones import ServerZone
 from producers.simulated.history import History
-from producers.simulated.instruments import INSTRUMENTS
 from producers.terminal import FLAG_BID, RATES_DTYPE, Rates
 
 _DAY_MS: Final = 86_400_000
@@ -64,7 +63,7 @@ class RatesStore:
         return self._make(symbol, day * _DAY_MS, (day + 1) * _DAY_MS)
 
     def _make(self, symbol: str, start: int, end: int) -> NDArray[np.void]:
-        point = INSTRUMENTS[symbol].point
+        point = self._history.market.instruments[symbol].point
         ticks = list(self._history.ever(symbol, start, end))
         return _minute_bars(np.concatenate(ticks), point) if ticks else np.empty(0, _MINUTES)
 

@@ -16,7 +16,7 @@ from producers.clock import Clock
 from producers.simulated.constants import CONSTANTS
 from producers.simulated.faults import Faults, Kind
 from producers.simulated.history import History
-from producers.simulated.instruments import INSTRUMENTS, Instrument
+from producers.simulated.instruments import Instrument
 from producers.simulated.market import Market
 from producers.simulated.rates import RatesStore
 from producers.simulated.structs import AccountInfo, SymbolInfo, TerminalInfo, Tick
@@ -80,6 +80,7 @@ class SimulatedTerminal:
         self._zone = zone
         self._faults = faults or Faults()
         self._installation = installation or Installation()
+        self._instruments = market.instruments
         self._past = History(market, self._faults)
         self._rates = RatesStore(self._past)
         self._troubles = Troubles(self._faults, clock)
@@ -160,10 +161,10 @@ class SimulatedTerminal:
     def symbols_get(self, group: str | None = None) -> tuple[SymbolInfo, ...] | None:
         if not self._alive():
             return None
-        return tuple(self._describe(INSTRUMENTS[name]) for name in self._offered() if _in_group(name, group))
+        return tuple(self._describe(self._instruments[name]) for name in self._offered() if _in_group(name, group))
 
     def symbol_info(self, symbol: str, /) -> SymbolInfo | None:
-        return self._describe(INSTRUMENTS[symbol]) if self._alive() and self._knows(symbol) else None
+        return self._describe(self._instruments[symbol]) if self._alive() and self._knows(symbol) else None
 
     def symbol_select(self, symbol: str, enable: bool = True, /) -> bool:  # noqa: FBT001, FBT002 - the package's
         if not self._alive() or not self._knows(symbol):
@@ -279,7 +280,7 @@ class SimulatedTerminal:
 
     def _offered(self) -> Sequence[str]:
         dropped = self._troubles.dropped
-        return [name for name in INSTRUMENTS if name not in dropped]
+        return [name for name in self._instruments if name not in dropped]
 
     def _describe(self, instrument: Instrument) -> SymbolInfo:
         return SymbolInfo.of(

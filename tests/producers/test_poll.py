@@ -47,8 +47,8 @@ class StepClock:
 class Recorder(Publisher):
     """Keeps what is published."""
 
-    def __init__(self) -> None:
-        self.feed, self.shard = "sim", "a"
+    def __init__(self, zone: ServerZone = ZONE) -> None:
+        self.feed, self.shard, self.zone = "sim", "a", zone
         self.columns: list[TickColumns] = []
         self.kept: dict[str, Cursor] = {}
         self.late: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class Recorder(Publisher):
         self.said.append(control)
 
     def cursor(self, cursor: CursorRecord, time: int) -> None:
-        assert cursor.last_msc == ZONE.to_server(np.array([time]))[0]
+        assert cursor.last_msc == self.zone.to_server(np.array([time]))[0]
         self.kept[cursor.symbol] = from_record(cursor, time)
 
     def flush(self, timeout: float) -> bool:
@@ -73,7 +73,7 @@ class Recorder(Publisher):
 
 
 def poller(terminal: Terminal, clock: Clock, recorder: Recorder, cursors: dict[str, Cursor], **settings: Any) -> Poller:
-    shard = Shard(terminal, ZONE, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
+    shard = Shard(terminal, recorder.zone, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
     return Poller(shard, cursors, {name: name for name in cursors})
 
 
