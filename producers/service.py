@@ -16,6 +16,7 @@ from infra.symbols import Symbols
 from producers import sources
 from producers.clocks import ServerClockError, offset
 from producers.failures import TerminalAwayError, failure
+from producers.naming import canonical, refuse_foreign
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import restore
@@ -63,7 +64,8 @@ def run(settings: Settings, process: Process, name: str) -> None:
     try:
         if not connect(shard):
             return
-        infos = choose(shard)
+        infos = canonical(shard.symbols, producer.feed, choose(shard))
+        refuse_foreign(settings, codec, infos, producer.feed)
         if zone is None:
             shard = find_zone(shard)
         cursors = begin(shard, source.begin_ms, infos, standing.cursors)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
 from processors.pipeline import Pipeline, kept_crossed
 from processors.records import RawRecord, Records
-from producers.files import lean
+from producers.files.discovery import discover
 from producers.simulated.market import Market
 from producers.terminal import Ticks
 from schemas.columns import dtypes
@@ -144,18 +145,18 @@ def test_crossed_quotes_are_rejected_or_kept_and_counted(small: int, policy: Cro
         assert (Counter(found.values()), kept) == ({"not_positive": 1, "crossed": crossed}, 0)
 
 
-def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
+async def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
     usual = ticks("EURUSD", FRIDAY - HOUR, FRIDAY)
     usual[7] = replace(usual[7], bid=usual[7].ask, ask=usual[7].bid)
     controls = opened("EURUSD", FRIDAY - HOUR, crossed=CrossedPolicy.KEEP)
     records = [*map(message, controls), *map(message, usual)]
     read = Records.of(RawRecord(each.key, CODEC.encode(each.record), at, each.stamp) for at, each in enumerate(records))
-    writer = SimpleNamespace(commit=lambda *_: None)
+    writer = SimpleNamespace(draft=lambda *_: {}, commit=AsyncMock())
     partition = SimpleNamespace(number=0, state=State(), struck=deque(), writer=writer, next_offset=0, end=0)
     pipeline = Pipeline(Settings(), CODEC, RULES)
     fetch: Any = SimpleNamespace(records=read, partition=partition, next_offset=len(read))
     before = metrics.TICKS_CROSSED._value.get()
-    pipeline.commit(pipeline.step(fetch, pipeline.decode(fetch)))
+    await pipeline.commit(pipeline.step(fetch, pipeline.decode(fetch)))
     assert metrics.TICKS_CROSSED._value.get() == before + 1
 
 
@@ -163,7 +164,7 @@ def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
 @pytest.mark.skipif(not DATA.exists(), reason=f"no real tick files at {DATA}")
 def test_a_real_dirty_feed() -> None:
     """FXCM's quotes of seven days against the FX week and the rule that bid is not above ask."""
-    files = lean.discover([DATA / "forex" / "fxcm" / "tick" / "eurusd"]).files
+    files = discover([DATA / "forex" / "fxcm" / "tick" / "eurusd"]).days
     zone = ServerZone.parse("UTC-5")
     named = SymbolSpec(symbol="EURUSD", feed="sim", shard="a", broker_name="EURUSD", digits=5, point=1e-5)
     first = int(zone.to_utc(np.array([files[0].midnight], np.int64))[0])
@@ -174,7 +175,7 @@ def test_a_real_dirty_feed() -> None:
     rejected: Counter[str] = Counter()
     kept, offsets = 0, count(2)
     for file in files:
-        day = _batch(lean.read(file).ticks, zone, offsets)
+        day = _batch(file.load().ticks, zone, offsets)
         outcome, state = step(state, day, RULES)
         rejected += Counter(Reason(reason).label for reason in outcome.reasons)
         kept += len(outcome.clean)
