@@ -23,6 +23,10 @@ class ServerClockError(SourceError):
     """The server's clock does not run in the zone that it is read in, or this machine's is wrong."""
 
 
+class ClockSetBackError(ServerClockError):
+    """The server's clock was set back: what it shows now, it has shown before."""
+
+
 def check_ahead(highest: int, now: int, zone: ServerZone) -> None:
     """Raise ServerClockError if the newest tick is of the future."""
     if highest > now + AHEAD_MS:
@@ -33,9 +37,9 @@ def check_ahead(highest: int, now: int, zone: ServerZone) -> None:
 
 
 def check_fallen(newest: int, last: int, zone: ServerZone) -> None:
-    """Raise ServerClockError if ticks go on, but long before the ``last`` one."""
+    """Raise ClockSetBackError if ticks go on, but long before the ``last`` one."""
     if newest < last - FALLEN_MS:
-        raise ServerClockError(
+        raise ClockSetBackError(
             f"the server's clock was set back by {(last - newest) // 1_000} s, which {zone.name} does not know of: "
             f"{_remedy(last - newest)}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from infra import logs, metrics
 from producers.capacity import Capacity
-from producers.clocks import check_ahead, check_fallen
+from producers.clocks import AHEAD_MS, check_ahead, check_fallen
 from producers.cursor import Cursor, Page, first_page, next_page, take, to_record
 from producers.encoding import TickColumns, ordinals
 from producers.failures import TerminalAwayError, TooMuchError, TryAgainError, UnknownSymbolError, failure
@@ -74,6 +74,8 @@ class Poller:
         self._live = False
         self._highest = _NONE
         """The newest tick that a probe has seen so far, UTC."""
+        self.newest_shown = 0
+        """The server's time of the latest tick that a probe told as new."""
         self._saved_ms = 0
         labels = (self._publisher.feed, self._publisher.shard)
         self._received = metrics.TICKS_RECEIVED.labels(*labels)
@@ -87,10 +89,9 @@ class Poller:
         """How old live ticks are at the least, by this machine's clock; None before there were any."""
         return self._watermarks.least_age
 
-    @property
-    def newest_shown(self) -> int:
-        """The newest of the server's times that probes told last."""
-        return max(series.shown for series in self._series)
+    def finish(self) -> None:
+        """Read what came before the server's clock was moved, as it can be read in the old zone only."""
+        self._fetch([series for series in self._series if not series.dropped])
 
     def in_zone(self, shard: Shard) -> Poller:
         """A poller that goes on from here with the server's clock read in the zone of ``shard``."""
@@ -162,6 +163,8 @@ class Poller:
             series.dropped, series.failures = False, 0
             tell(self._shard, EventKind.CONNECTED, "the broker offers it again", series.symbol)
         before, series.shown = series.shown, int(tick.time_msc)
+        if series.shown != before:
+            self.newest_shown = series.shown
         last = series.cursor.last_msc
         if series.shown == server_time(last, self.zone):
             series.failures = 0
@@ -215,6 +218,8 @@ class Poller:
             self._failed(series, call, now)
             return None
         times = moments(answer["time_msc"], self.zone, asked=second * 1_000)
+        if (readable := int(np.searchsorted(times, now + AHEAD_MS))) < len(answer):
+            answer, times = answer[:readable], times[:readable]  # the rest is of another zone
         if series.lacks(times) and self._still_hopes(series, int(times[0]), now):
             return None
         series.lacking_ms, series.failures = None, 0

@@ -14,8 +14,8 @@ from infra.settings import Settings
 from infra.shards import shard as shard_settings
 from infra.symbols import Symbols
 from producers import sources
-from producers.clocks import ServerClockError, offset
-from producers.failures import TerminalAwayError, failure
+from producers.clocks import ClockSetBackError, ServerClockError, offset
+from producers.failures import TerminalAwayError, TryAgainError, failure
 from producers.naming import canonical, refuse_foreign
 from producers.poll import Poller
 from producers.publisher import Publisher
@@ -93,17 +93,22 @@ class Rounds:
                 self._poller.cycle()
                 self._check_clock()
             except TerminalAwayError as error:
-                log.warning("terminal away", reason=str(error))
-                disconnected(self._shard, error)
-                if not connect(self._shard):
-                    return
-                reselect(self._shard, self._infos)
-                self._poller.connected()
+                self._reconnect(error)
             except ServerClockError as error:
                 self._rezone(error)
             stopping.wait(pause)
             self._poller.save()
         self._poller.save(wait=_STOP_SECONDS, force=True)
+
+    def _reconnect(self, error: TerminalAwayError) -> None:
+        log.warning("terminal away", reason=str(error))
+        disconnected(self._shard, error)
+        if connect(self._shard):
+            try:
+                reselect(self._shard, self._infos)
+            except (TerminalAwayError, TryAgainError) as again:
+                log.warning("terminal away again", reason=str(again))  # the next poll finds it so
+            self._poller.connected()
 
     def _check_clock(self) -> None:
         """Say once when the server's clock and this machine's do not agree."""
@@ -114,17 +119,21 @@ class Rounds:
         self._told_offset = wrong is not None
 
     def _rezone(self, error: ServerClockError) -> None:
-        """Go on in the zone to which the server's clock was moved, where the settings leave it to us."""
-        shard = self._shard
+        """Go on in the zone to which the server's clock was moved, where the settings leave it to us.
+
+        Set back, it shows times twice that the terminal cannot tell apart: then the shard stops.
+        """
+        shard, moved = self._shard, None
         now = shard.clock.now_ms()
-        shown = self._poller.newest_shown
-        moved = by_offset(shown - now, now, other_than=shard.zone) if self._auto else None
+        if self._auto and not isinstance(error, ClockSetBackError):
+            moved = by_offset(self._poller.newest_shown - now, now, other_than=shard.zone)
         if moved is None:
             tell(shard, EventKind.CLOCK, str(error))
             raise error
         text = f"the server's clock was moved from {shard.zone.name} to {moved.name}"
         log.warning("zone changed", reason=text)
         tell(shard, EventKind.CLOCK, text)
+        self._poller.finish()
         self._shard = replace(shard, zone=moved)
         specify(self._shard, self._infos, now)
         self._poller = self._poller.in_zone(self._shard)

@@ -13,12 +13,14 @@ import pytest
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings
 from infra.symbols import Symbols
+from producers.clocks import ServerClockError
 from producers.cursor import Cursor
 from producers.encoding import TickColumns
 from producers.failures import TerminalAwayError
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.recent import Recent
+from producers.service import Rounds
 from producers.shard import Shard
 from producers.simulated.faults import Faults
 from producers.simulated.history import History
@@ -212,3 +214,34 @@ def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> Non
     run.poller = Poller(run.shard, cursors, {s: s for s in SYMBOLS}, recent=known, watermark=run.out.mark)
     run.go(120)
     assert run.check() == 0
+
+
+def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
+    run = Run("zone=UTC+5@2026-03-03T14:01:00Z+864000")
+    infos = {each.name: each for each in run.terminal.symbols_get() or () if each.name in SYMBOLS}
+    rounds = Rounds(run.shard, run.poller, infos, auto=True)
+    end = run.clock.now + 180_000
+    while run.clock.now < end:
+        run.clock.now += 700
+        try:
+            rounds._poller.cycle()
+        except ServerClockError as error:
+            rounds._rezone(error)
+    assert run.check() == 0
+    specs = [control.spec for control in run.out.controls if control.spec is not None]
+    assert {spec.symbol for spec in specs} == set(SYMBOLS)
+    moved = ServerZone.parse(specs[0].zone)
+    assert moved.to_server(np.array([START]))[0] - START == 5 * 3_600_000
+    (event,) = (event for event in run.out.events if event.kind == EventKind.CLOCK)
+    assert "was moved from New_York+7 to" in event.text
+
+
+@pytest.mark.parametrize(("zone", "auto", "says"), [("UTC+5", False, "ahead"), ("UTC", True, "set back")])
+def test_a_moved_clock_that_cannot_be_followed_stops_the_shard_and_says_so(zone: str, says: str, *, auto: bool) -> None:
+    run = Run(f"zone={zone}@2026-03-03T14:01:00Z+864000")
+    rounds = Rounds(run.shard, run.poller, {}, auto=auto)
+    with pytest.raises(ServerClockError, match=rf"{says} .* set ARBITREX_PRODUCER__ZONE") as error:
+        run.go(120)
+    with pytest.raises(ServerClockError):
+        rounds._rezone(error.value)
+    assert [event.kind for event in run.out.events] == [EventKind.CLOCK]
