@@ -1,4 +1,4 @@
-"""The soak, short: two shards for seconds, on the development broker."""
+"""The soak, short: two shards for seconds, on one broker."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ from tests.acceptance.soak import Plan, burn
 
 
 @pytest.mark.kafka
+@pytest.mark.one_broker
 def test_what_arrives_through_all_faults_is_what_the_brokers_had(settings: Settings) -> None:
     assert burn(settings, Plan(minutes=0.25, symbols=2, rate=0.3, shards=("a", "d")), None, Console())

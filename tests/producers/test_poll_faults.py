@@ -171,7 +171,7 @@ def test_nothing_is_lost_or_doubled(script: list[str]) -> None:
 def test_nothing_is_lost_or_doubled_in_any_mixture(worst: str) -> None:
     script = ["fail=0.3@every20+7", "lag=3@every50+20", "pipe@every30+2", "cold=8@every100+60", "offline@every80+15"]
     run = Run(worst, *script, seed=len(worst))
-    run.go(120)
+    run.go(90)
     run.check()
 
 
@@ -217,7 +217,7 @@ def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> Non
 
 
 def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
-    run = Run("zone=UTC+5@2026-03-03T14:01:00Z+864000")
+    run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000")
     infos = {each.name: each for each in run.terminal.symbols_get() or () if each.name in SYMBOLS}
     rounds = Rounds(run.shard, run.poller, infos, auto=True)
     end = run.clock.now + 180_000
@@ -231,12 +231,12 @@ def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
     specs = [control.spec for control in run.out.controls if control.spec is not None]
     assert {spec.symbol for spec in specs} == set(SYMBOLS)
     moved = ServerZone.parse(specs[0].zone)
-    assert moved.to_server(np.array([START]))[0] - START == 5 * 3_600_000
+    assert moved.to_server(np.array([START]))[0] - START == 3 * 3_600_000
     (event,) = (event for event in run.out.events if event.kind == EventKind.CLOCK)
     assert "was moved from New_York+7 to" in event.text
 
 
-@pytest.mark.parametrize(("zone", "auto", "says"), [("UTC+5", False, "ahead"), ("UTC", True, "set back")])
+@pytest.mark.parametrize(("zone", "auto", "says"), [("UTC+3", False, "ahead"), ("UTC", True, "set back")])
 def test_a_moved_clock_that_cannot_be_followed_stops_the_shard_and_says_so(zone: str, says: str, *, auto: bool) -> None:
     run = Run(f"zone={zone}@2026-03-03T14:01:00Z+864000")
     rounds = Rounds(run.shard, run.poller, {}, auto=auto)
