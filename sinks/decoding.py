@@ -50,6 +50,7 @@ def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str) 
     offsets = np.fromiter((message.offset() for message in messages), np.int64, count)[kept]
     return frame.drop(INDEX).with_columns(
         *(pl.Series(name, [_header(messages[place], name) for place in kept], pl.String) for name in table.extra),
+        *((pl.Series("time", [messages[place].timestamp()[1] for place in kept], pl.Int64),) if table.stamped else ()),
         pl.Series("source_partition", partitions),
         pl.Series("source_offset", offsets),
     )

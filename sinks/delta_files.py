@@ -107,16 +107,16 @@ class LocalFiles:
 
     def _statistics(self, part: pl.DataFrame) -> str:
         columns = [*self._table.indexed]
-        bounds = part.select(
-            *(pl.col(name).min().name.prefix("min_") for name in columns),
-            *(pl.col(name).max().name.prefix("max_") for name in columns),
-        ).row(0, named=True)
+        least, most, nulls = (
+            part.select(found).row(0, named=True)
+            for found in (pl.col(columns).min(), pl.col(columns).max(), pl.col(columns).null_count())
+        )
         return json.dumps(
             {
                 "numRecords": part.height,
-                "minValues": {name: _plain(bounds[f"min_{name}"]) for name in columns},
-                "maxValues": {name: _plain(bounds[f"max_{name}"]) for name in columns},
-                "nullCount": dict.fromkeys(columns, 0),
+                "minValues": {name: _plain(value) for name, value in least.items() if value is not None},
+                "maxValues": {name: _plain(value) for name, value in most.items() if value is not None},
+                "nullCount": nulls,
             }
         )
 

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from infra import kafka as clients
 from infra import logs, metrics
-from infra.lake.layout import TABLES, TICKS
+from infra.lake.layout import TICKS
 from infra.pacing import AT_THE_END, Pace
 from infra.settings import KafkaSettings, SinkSettings
 from infra.worlds import World
@@ -24,6 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import BrokerError, StoreError
 from sinks.buffer import Buffer
 from sinks.decoding import rows_of
+from sinks.selection import Selection
 from sinks.sink import Sink, Source
 from sinks.starts import starts
 
@@ -40,7 +41,7 @@ log = logs.logger(__name__)
 
 
 class Runner:
-    """Moves a world's clean ticks, rejected ticks and bars into one sink; used by one thread."""
+    """Moves a world's records into one sink; used by one thread."""
 
     def __init__(
         self, sink: Sink, settings: SinkSettings, kafka: KafkaSettings, world: World, codec: Codec, **overrides: Any
@@ -48,13 +49,19 @@ class Runner:
         self._sink = sink
         self._settings = settings
         self._codec = codec
-        self._tables = {world.topic(table.topic.name): table for table in TABLES}
+        self._selection = Selection.of(sink.name, sink.tables, settings.topics, settings.symbols)
+        self._tables = {world.topic(table.topic.name): table for table in self._selection.tables}
         self._buffer = Buffer()
         self._committed: dict[Source, int] = {}
         """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
         self._assigned: list[TopicPartition] = []
         self.rows_read = 0
-        """Rows put into the buffer so far, for progress displays."""
+        """Rows put into the buffer so far: for progress displays, as what follows."""
+        self.rows_committed = 0
+        self.lag: int | None = None
+        """Records not yet committed; None before it is known."""
+        self.newest_ms: int | None = None
+        """The latest event time that is committed."""
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
@@ -128,10 +135,11 @@ class Runner:
                 self._refused(source, error)
         for topic, found in by_topic.items():
             table = self._tables[topic]
-            rows = rows_of(found, table, self._codec, self._sink.name)
+            rows = self._selection.of_symbols(rows_of(found, table, self._codec, self._sink.name))
             self._buffer.add(table, rows)
             self.rows_read += rows.height
         self._buffer.move(offsets, time.monotonic())
+        metrics.SINK_BUFFER_BYTES.labels(self._sink.name).set(self._buffer.bytes)
 
     def _position(self, source: Source) -> int:
         return self._buffer.offsets.get(source, self._committed.get(source, 0))
@@ -237,10 +245,13 @@ class Runner:
     def _count(self, buffer: Buffer, seconds: float) -> None:
         name = self._sink.name
         metrics.SINK_COMMIT_SECONDS.labels(name).observe(seconds)
+        self.rows_committed += buffer.rows
         for table, rows in buffer.counts().items():
             metrics.SINK_ROWS.labels(name, table).inc(rows)
             if table == TICKS.name:
                 metrics.TICKS_FLUSHED.labels(name).inc(rows)
+        if buffer.newest_ms is not None:
+            self.newest_ms = max(buffer.newest_ms, self.newest_ms or buffer.newest_ms)
         log.debug("committed", rows=buffer.rows, seconds=round(seconds, 3))
 
     def _show_lag(self) -> None:
@@ -250,7 +261,10 @@ class Runner:
             low, high = self._consumer.get_watermark_offsets(place, cached=True)
             source = Source(place.topic, place.partition)
             lag += max(high - max(self._committed.get(source, low), low), 0)
+        self.lag = lag
+        behind = time.time() - self.newest_ms / 1_000 if lag and self.newest_ms is not None else 0.0
         metrics.SINK_LAG.labels(self._sink.name).set(lag)
+        metrics.SINK_LAG_SECONDS.labels(self._sink.name).set(behind)
 
 
 def _origin(message: Message) -> Source:

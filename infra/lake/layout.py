@@ -3,7 +3,7 @@
 A table has every field of its Avro record, with times as timestamps in UTC (microseconds holding exact
 milliseconds; ``server_time``, the broker's own clock, has no zone), and beside them ``world``, ``date`` (UTC, of
 the record's event time), ``source_partition`` and ``source_offset`` (the record's place in its topic);
-``rejected`` also has ``reason``. Partition columns are ``world`` and ``date``.
+``rejected`` also has ``reason``, ``symbols`` the record's ``time``. Partition columns are ``world`` and ``date``.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Table:
     """Rows of a commit are sorted by these."""
     extra: tuple[str, ...] = ()
     """Text columns that come from record headers of the same name."""
+    stamped: bool = False
+    """The record has no time of its own; the column ``time`` is its timestamp in the topic."""
 
     @cached_property
     def times(self) -> Mapping[str, tuple[int, str | None]]:
@@ -104,6 +106,13 @@ class Table:
         """Expressions that give time columns back as the records' integers."""
         return [(pl.col(name).dt.epoch("us") // unit).alias(name) for name, (unit, _) in self.times.items()]
 
+    def readable(self, name: str) -> pl.Expr:
+        """A column of a row for people: times as ISO 8601."""
+        if name not in self.times:
+            return pl.col(name)
+        unit, zone = self.times[name]
+        return pl.col(name).dt.to_string(f"%Y-%m-%dT%H:%M:%S%.{3 if unit > 1 else 6}f{'Z' if zone else ''}")
+
     def unfit(self) -> pl.Expr:
         """True for a record that no row may be made of: an infinite number, or a time outside the years 1 to 9999.
 
@@ -130,7 +139,8 @@ class Table:
 
     @cached_property
     def _fields(self) -> Mapping[str, str]:
-        return {field["name"]: _kind(field["type"]) for field in definition(self.record)["fields"]}
+        stamp = {"time": "timestamp-millis"} if self.stamped else {}
+        return stamp | {field["name"]: _kind(field["type"]) for field in definition(self.record)["fields"]}
 
 
 def _kind(avro: Any) -> str:
@@ -142,11 +152,10 @@ def _kind(avro: Any) -> str:
 _TICK_ORDER: Final = ("symbol", "ts_event", "ordinal", "source_partition", "source_offset")
 TICKS: Final = Table("ticks", topics.TICKS_CLEAN, "Tick", "ts_event", _TICK_ORDER)
 REJECTED: Final = Table("rejected", topics.TICKS_REJECTED, "Tick", "ts_event", _TICK_ORDER, ("reason",))
-BARS: Final = Table(
-    "bars",
-    topics.BARS,
-    "Bar",
-    "ts_open",
-    ("symbol", "timeframe", "ts_open", "number", "revision", "source_partition", "source_offset"),
-)
-TABLES: Final = (TICKS, REJECTED, BARS)
+_BAR_ORDER: Final = ("symbol", "timeframe", "ts_open", "number", "revision", "source_partition", "source_offset")
+BARS: Final = Table("bars", topics.BARS, "Bar", "ts_open", _BAR_ORDER)
+RATES: Final = Table("rates", topics.RATES, "Bar", "ts_open", _BAR_ORDER)
+_TIME_ORDER: Final = ("symbol", "time", "source_partition", "source_offset")
+EVENTS: Final = Table("events", topics.FEED_EVENTS, "FeedEvent", "time", _TIME_ORDER)
+SYMBOLS: Final = Table("symbols", topics.SYMBOLS, "SymbolSpec", "time", _TIME_ORDER, stamped=True)
+TABLES: Final = (TICKS, REJECTED, BARS, RATES, EVENTS, SYMBOLS)

@@ -49,7 +49,7 @@ def test_a_lake_that_is_not_there_reads_as_empty(uri: str) -> None:
     assert (ticks.height, bars.height) == (0, 0)
     assert dict(ticks.schema).items() >= dtypes("Tick").items()
     assert dict(bars.schema).items() >= dtypes("Bar").items()
-    assert ends(uri, None, "main", 4) == {"main.ticks.clean": {}, "main.ticks.rejected": {}, "main.bars": {}}
+    assert ends(uri, None, "main", 4) == {f"main.{table.topic.name}": {} for table in TABLES}
     assert drop_world(uri, None, "main") == 0
 
 
@@ -212,6 +212,6 @@ def test_a_day_may_be_absent_but_not_impossible() -> None:
 
 
 def test_every_table_says_what_it_holds() -> None:
-    assert [table.name for table in TABLES] == ["ticks", "rejected", "bars"]
+    assert [table.name for table in TABLES] == ["ticks", "rejected", "bars", "rates", "events", "symbols"]
     assert "reason" in REJECTED.schema
     assert "reason" not in TICKS.schema
