@@ -50,6 +50,7 @@ SINK_LAG_SECONDS = Gauge(
 SINK_BUFFER_BYTES = Gauge(
     "arbitrex_sink_buffer_bytes", "Bytes of rows that a sink has read and not committed", ["sink"]
 )
+LAKE_REWRITTEN = Counter("arbitrex_lake_rewritten_files_total", "Files put together by the optimizer", ["table"])
 SINK_FILES = Counter("arbitrex_sink_files_total", "Files that a sink has committed", ["sink"])
 
 # gateway

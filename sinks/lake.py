@@ -15,14 +15,14 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterP
 from deltalake.exceptions import SchemaMismatchError
 
 from infra import logs, metrics
-from infra.lake.layout import PARTITIONED_BY, TABLES, Table
-from infra.lake.tables import StorageOptions, app_id, open_table, revealed, table_uri
+from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, TABLES, Table
+from infra.lake.storage import StorageOptions, local_folder, revealed
+from infra.lake.tables import app_id, open_table, table_uri
 from infra.worlds import World
 from schemas.errors import ComponentError, FencedError, StoreError
-from sinks.delta_files import LocalFiles, local_folder
+from sinks.delta_files import LocalFiles
 from sinks.sink import Batch, Source
 
-ROW_GROUP: Final = 131_072
 _CONFIGURATION: Final = {"delta.checkpointInterval": "100", "delta.logRetentionDuration": "interval 1 days"}
 
 log = logs.logger(__name__)

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, imports, stack, topics, worlds
+from infra.cli import bars, components, imports, lake, stack, topics, worlds
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
 from infra.cli.replay import replay
@@ -31,6 +31,7 @@ for group, name in ((worlds.app, "world"), (topics.app, "topics"), (imports.app,
 app.command(rich_help_panel=WORLDS)(replay)
 for command in (calendar, tail, verify, explain):
     app.command(rich_help_panel=PROOF)(command)
+app.add_typer(lake.app, name="lake", rich_help_panel=PROOF)
 app.add_typer(bars.app, name="bars", rich_help_panel=PROOF)
 
 

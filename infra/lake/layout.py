@@ -20,6 +20,8 @@ from infra.topics import Topic
 from schemas.definitions import definition
 
 PARTITIONED_BY: Final = ("world", "date")
+ROW_GROUP: Final = 131_072
+"""Rows of a file that readers skip or read together."""
 _TAIL: Final = {"source_partition": pl.Int32(), "source_offset": pl.Int64()}
 _PLAIN: Final[Mapping[str, pl.DataType]] = {
     "string": pl.String(),

@@ -25,7 +25,8 @@ def ahead(settings: Settings) -> list[str]:
     """Where a sink has read more than the topics hold, one line each; empty when all is well."""
     existing = set(provision.world_topics(settings))
     lines = []
-    for sink, positions in (("lake", _lake(settings, known=World(settings.world).topic(TICKS_RAW.name) in existing)), ("CSV", _csv(settings))):
+    known = World(settings.world).topic(TICKS_RAW.name) in existing
+    for sink, positions in (("lake", _lake(settings, known=known)), ("CSV", _csv(settings))):
         for topic in sorted({topic for topic, _ in positions}):
             ends = kafka_log.ends(settings.kafka, topic) if topic in existing else {}
             lines += [

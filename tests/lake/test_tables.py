@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
-from infra.lake.tables import drop_world, ends, read_bars, read_ticks, revealed, table_uri
+from infra.lake.storage import revealed
+from infra.lake.tables import drop_world, ends, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
 from schemas.records import Bar

@@ -14,7 +14,8 @@ import polars as pl
 import redis
 
 from infra.lake.layout import BARS, RATES, REJECTED, TICKS, Table
-from infra.lake.tables import open_table, revealed
+from infra.lake.storage import revealed
+from infra.lake.tables import open_table
 from infra.settings import JsonlSettings, LakeSettings, RedisSettings, Settings
 from schemas.columns import dtypes
 from schemas.records import Bar, BarStatus, FeedEvent, SymbolSpec, Tick
