@@ -36,7 +36,11 @@ def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str) 
         (place, "tombstone" if values[place] is None else "undecodable", str(error)) for place, error in decoded.bad
     ]
     skipped += [(place, "other_record", type(record).__name__) for place, record in decoded.others]
-    frame, unfit = decoded.frame, decoded.frame.select(table.unfit().fill_null(value=True)).to_series()
+    frame = decoded.frame
+    if table.stamped:
+        stamps = [messages[place].timestamp()[1] for place in frame[INDEX]]
+        frame = frame.with_columns(pl.Series("time", stamps, pl.Int64))
+    unfit = frame.select(table.unfit().fill_null(value=True)).to_series()
     if unfit.any():
         skipped += [
             (place, "out_of_range", "an infinite number or an impossible time") for place in frame.filter(unfit)[INDEX]
@@ -50,7 +54,6 @@ def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str) 
     offsets = np.fromiter((message.offset() for message in messages), np.int64, count)[kept]
     return frame.drop(INDEX).with_columns(
         *(pl.Series(name, [_header(messages[place], name) for place in kept], pl.String) for name in table.extra),
-        *((pl.Series("time", [messages[place].timestamp()[1] for place in kept], pl.Int64),) if table.stamped else ()),
         pl.Series("source_partition", partitions),
         pl.Series("source_offset", offsets),
     )

@@ -23,11 +23,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from infra import logs, metrics
-from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, TABLES, Table
+from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, Table
 from infra.lake.storage import StorageOptions, filesystem, local_folder, revealed
 from infra.lake.tables import open_table, table_uri
-from infra.process import Process
-from infra.settings import Settings
 from schemas.errors import StoreError
 from sinks.durable import sync_file, sync_folder
 from sinks.statistics import Statistics
@@ -38,8 +36,6 @@ _CHUNK_ROWS: Final = 1_000_000
 """Rows in memory at once, or those of one symbol and day."""
 _FILE_ROWS: Final = 4 * _CHUNK_ROWS
 _TRIES: Final = 50
-_FIRST_SECONDS: Final = 300.0
-"""A start has other things to do."""
 
 log = logs.logger(__name__)
 
@@ -64,32 +60,6 @@ class Outcome:
     rows: int = 0
     deleted: int = 0
     conflicts: int = 0
-
-
-def run(settings: Settings, process: Process, every_hours: float | None, retain_hours: float) -> None:
-    """Optimize all tables, once or every so many hours until the process is asked to stop. Raises StoreError."""
-    process.ready(lake=settings.lake_uri)
-    if every_hours is not None:
-        process.stopping.wait(min(_FIRST_SECONDS, every_hours * 3_600))
-    while not process.stopping.is_set():
-        for table in TABLES:
-            if process.stopping.is_set():
-                return
-            try:
-                outcome = optimize(
-                    settings.lake_uri, settings.lake.storage_options, table, retain_hours,
-                    stopping=process.stopping.is_set,
-                )  # fmt: skip
-            except StoreError as error:
-                if every_hours is None:
-                    raise
-                log.warning("not optimized; tried again next time", table=table.name, error=str(error))
-                continue
-            log.info("optimized", table=table.name, files=outcome.before, became=outcome.after, rows=outcome.rows,
-                     deleted=outcome.deleted)  # fmt: skip
-        if every_hours is None:
-            return
-        process.stopping.wait(every_hours * 3_600)
 
 
 def optimize(
@@ -135,7 +105,7 @@ def parts(handle: DeltaTable, today: date) -> Iterator[Part]:
         new = files.filter(~pl.col("run").str.starts_with("run-"))
         over = day < today
         chosen = files if over else new
-        if (over and files["run"].n_unique() > 1) or new.height >= _ENOUGH or (over and new.height):
+        if (over and files["run"].n_unique() > 1) or new.height >= _ENOUGH:
             yield Part(str(world), day, tuple(chosen["path"]), tuple(chosen["size_bytes"]))
 
 

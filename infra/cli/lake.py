@@ -179,7 +179,7 @@ def optimize(
     """
     from infra.process import Process
     from infra.settings import load
-    from sinks.optimize import run
+    from sinks.maintenance import run
 
     settings = load() if every is not None else _settings()
     with Process(settings, "optimizer") as process:

@@ -92,10 +92,10 @@ def _batches(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pl.Dat
 
 
 def _reader(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
-    connection.execute(sql)
-    reader = connection.to_arrow_reader(_BATCH)
-    if reader is None:
+    answer = connection.sql(sql)
+    if answer is None:
         raise UsageError("this SQL has no answer; ask with select")
+    reader: pa.RecordBatchReader = answer.to_arrow_reader(_BATCH)
     return reader
 
 
