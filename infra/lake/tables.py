@@ -73,14 +73,22 @@ def read_bars(
     Raises StoreError when the lake cannot be read.
     """
     window, which = (start_ms, end_ms), _series(world, symbol) & (pl.col("timeframe") == timeframe)
-    if not is_count(timeframe):
-        found = _read(uri, options, BARS, window, which).sort("ts_open", "revision", "source_offset")
-        return found.unique("ts_open", keep="last", maintain_order=True)
-    # A correction moves such a bar within its day, so its last revision may open outside the window.
-    found = _read(uri, options, BARS, (start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS), which)
-    last = found.sort("revision", "source_offset").unique(["day", "number"], keep="last", maintain_order=True)
+    if is_count(timeframe):  # a correction moves such a bar within its day, so its last revision may open elsewhere
+        window = start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS
+    found = last_revisions(_read(uri, options, BARS, window, which).lazy()).collect()
     within = pl.col("ts_open").is_between(start_ms, end_ms, closed="left")
-    return last.filter(within).sort("ts_open", "number")
+    return found.filter(within).sort("ts_open", "number")
+
+
+def last_revisions(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """Of the table ``bars``, as polars scans it, each bar of each world as it is by now, in no order."""
+    key = ("world", "symbol", "timeframe", "_begin", "number")
+    return (
+        bars.with_columns(_begin=pl.coalesce("day", "ts_open"))
+        .sort("revision", "source_offset")
+        .unique(key, keep="last")
+        .drop("_begin")
+    )
 
 
 def ends(

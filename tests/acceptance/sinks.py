@@ -128,6 +128,7 @@ class Programs:
         for word, reason in (("taken over", "fenced"), ("cannot be", "store away"), ("Kafka", "Kafka away")):
             if word in text:
                 return reason
+        self._report.seen.append(f"{name} ended, nobody knows why: {text}")
         return "?"
 
 
@@ -285,7 +286,7 @@ def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:
         report.verdicts = list(verify(settings, found.codec, threading.Event()))
         if flaky is not None:
             report.done |= Counter({"requests refused": flaky.refused, "answers lost": flaky.lost})
-        report.done["data files that are in no version"] = _orphans(settings)
+        report.done["data files left to a vacuum"] = _orphans(settings)
     return report
 
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
 from infra.lake.storage import revealed
-from infra.lake.tables import drop_world, ends, read_bars, read_ticks, table_uri
+from infra.lake.tables import drop_world, ends, last_revisions, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
 from schemas.records import Bar
@@ -74,6 +74,8 @@ def test_a_bar_comes_in_its_last_revision_and_the_table_holds_all(uri: str, sink
     found = read_bars(uri, None, "main", "EURUSD", "M1", start_ms=0, end_ms=2**60)
     assert found.select("revision", "close", "status").rows() == [(2, 3.0, "revised"), (1, 2.0, "revised")]
     assert DeltaTable(table_uri(uri, BARS)).count() == 6
+    last = last_revisions(pl.scan_delta(table_uri(uri, BARS)).filter(pl.col("timeframe") == "M1")).sort("ts_open")
+    assert last.select("revision", "close").collect().rows() == [(2, 3.0), (1, 2.0)]
 
 
 def test_a_count_bar_is_found_where_its_last_revision_opens(uri: str, sink: LakeSink) -> None:
