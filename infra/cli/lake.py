@@ -144,17 +144,15 @@ def verify(
     else:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("partition", "offsets", "records", "in the lake", "passed over", "missing", "double", "strange",
-                      box=SIMPLE_HEAD)  # fmt: skip
+        table = Table(Column("partition", no_wrap=True), Column("up to", no_wrap=True), box=SIMPLE_HEAD)
+        for name in ("records", "rows", "passed over", "missing", "double", "strange"):
+            table.add_column(name, justify="right")
         for each in found:
-            counts = each.records, each.rows, each.passed_over, each.missing, each.double, each.strange
+            counts = each.end, each.records, each.rows, each.passed_over, each.missing, each.double, each.strange
             style = "red" if each.wrong else None
-            table.add_row(
-                f"{each.topic}/{each.partition}", f"{each.first:,} to {each.end:,}", *(f"{n:,}" for n in counts),
-                style=style,
-            )  # fmt: skip
+            table.add_row(f"{each.topic}/{each.partition}", *(f"{count:,}" for count in counts), style=style)
         Console().print(table if found else f"the lake has nothing of world {settings.world} yet")
         for each in wrong:
             typer.echo(f"{each.topic}/{each.partition}: {each.examples}")

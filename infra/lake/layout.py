@@ -92,7 +92,7 @@ class Table:
 
     def rows(self, decoded: pl.DataFrame, world: str) -> pl.DataFrame:
         """Sorted rows from decoded records: their fields with times as integers, the extra and the source columns."""
-        return (
+        rows = (
             decoded.lazy()
             .with_columns(
                 world=pl.lit(world),
@@ -100,9 +100,9 @@ class Table:
                 **{name: self._timestamp(name) for name in self.times},
             )
             .select(pl.col(name).cast(kind) for name, kind in self.schema.items())
-            .sort(self.order, maintain_order=True)
             .collect()
         )
+        return self._sorted(rows)
 
     def integers(self) -> list[pl.Expr]:
         """Expressions that give time columns back as the records' integers."""
@@ -130,6 +130,19 @@ class Table:
                 for name, (unit, _) in self.times.items()
             ),
         )
+
+    def _sorted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """In the table's order: usually a stable sort by symbol is enough, and takes half the time."""
+        symbols = rows["symbol"]
+        codes = symbols.cast(pl.Enum(symbols.unique().drop_nulls().sort())).to_physical()
+        found = rows.with_columns(_code=codes).sort("_code", maintain_order=True)
+        after = pl.lit(value=True)
+        for name in reversed(self.order[1:]):
+            column, before = pl.col(name), pl.col(name).shift()
+            after = (column > before) | ((column == before) & after)
+        first = (pl.col("_code") != pl.col("_code").shift()).fill_null(value=False)
+        in_order = found.select((first | after.fill_null(value=False)).slice(1).all()).item()
+        return found.drop("_code") if in_order else rows.sort(self.order, maintain_order=True)
 
     def _timestamp(self, name: str) -> pl.Expr:
         unit, zone = self.times[name]

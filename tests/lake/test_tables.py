@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
+from infra.lake.layout import BARS, EVENTS, REJECTED, TABLES, TICKS
 from infra.lake.storage import revealed
 from infra.lake.tables import drop_world, ends, last_revisions, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
-from schemas.records import Bar
+from schemas.records import Bar, EventKind, FeedEvent
 from sinks.lake import LakeSink
 from sinks.sink import Source
 from tests.sinks.stores import START, bar, batch, tick
@@ -218,3 +218,18 @@ def test_every_table_says_what_it_holds() -> None:
     assert [table.name for table in TABLES] == ["ticks", "rejected", "bars", "rates", "events", "symbols"]
     assert "reason" in REJECTED.schema
     assert "reason" not in TICKS.schema
+
+
+@given(st.lists(st.tuples(st.sampled_from(["B", "A", "é", ""]), st.integers(0, 3), st.integers(0, 2)), max_size=12))
+def test_rows_come_in_the_tables_order_however_they_came(places: list[tuple[str, int, int]]) -> None:
+    records = [tick(number, symbol, ordinal=ordinal) for symbol, number, ordinal in places]
+    rows = TICKS.rows(batch(TICKS, records).rows, "main")
+    assert rows.equals(rows.sort(TICKS.order, maintain_order=True))
+    assert sorted(rows["source_offset"]) == list(range(len(places)))
+
+
+def test_events_of_no_symbol_come_first() -> None:
+    kind = {"kind": EventKind.CLOCK, "feed": "x", "shard": "a", "text": ""}
+    records = [FeedEvent(time=START + n, symbol=symbol, **kind) for n, symbol in enumerate(("B", None, "A", None))]  # type: ignore[arg-type]
+    rows = EVENTS.rows(batch(EVENTS, records).rows, "main")
+    assert rows["symbol"].to_list() == [None, None, "A", "B"]
