@@ -25,7 +25,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from infra import logs, metrics
 from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, Table
 from infra.lake.storage import StorageOptions, filesystem, local_folder, revealed
-from infra.lake.tables import open_table, table_uri
+from infra.lake.tables import data_files, open_table, table_uri
 from schemas.errors import StoreError
 from sinks.durable import sync_file, sync_folder
 from sinks.statistics import Statistics
@@ -91,7 +91,7 @@ def optimize(
 
 def parts(handle: DeltaTable, today: date) -> Iterator[Part]:
     """What is to be put together: a day's new files once they are many; of a day that is over, all of them."""
-    actions = _actions(handle)
+    actions = data_files(handle)
     if not actions.height:
         return
     names = pl.col("path").str.extract(r"([^/]+)$")
@@ -107,10 +107,6 @@ def parts(handle: DeltaTable, today: date) -> Iterator[Part]:
         chosen = files if over else new
         if (over and files["run"].n_unique() > 1) or new.height >= _ENOUGH:
             yield Part(str(world), day, tuple(chosen["path"]), tuple(chosen["size_bytes"]))
-
-
-def _actions(handle: DeltaTable) -> pl.DataFrame:
-    return pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
 
 
 class _Rewrite:
@@ -146,7 +142,7 @@ class _Rewrite:
         handle = self._handle
         for _ in range(_TRIES):
             handle.update_incremental()
-            if not set(part.paths) <= set(_actions(handle)["path"]):
+            if not set(part.paths) <= set(data_files(handle)["path"]):
                 return False
             try:
                 handle.create_write_transaction(
@@ -202,6 +198,7 @@ class _Rewrite:
             schema=self._schema,
             missing_columns="insert",
             hive_partitioning=False,
+            glob=False,
         )
         counts = rows.group_by("symbol").len().sort("symbol").collect()
         some: list[str | None] = []

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from infra import kafka_log
 from infra.lake.layout import Table
-from infra.lake.storage import revealed
-from infra.lake.tables import app_id, open_table
+from infra.lake.tables import app_id, open_table, scan
 from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
@@ -77,7 +76,7 @@ class _Partition:
         self._selection = selection
         self._place = TopicPartition(World(settings.world).topic(table.topic.name), number)
         self._end = handle.transaction_version(app_id(settings.world, table, number)) or 0
-        rows = pl.scan_delta(handle, storage_options=revealed(settings.lake.storage_options)).filter(
+        rows = scan(settings.lake_uri, settings.lake.storage_options, table, handle).filter(
             pl.col("world") == settings.world, pl.col("source_partition") == number
         )
         self._kept: NDArray[np.int64] = rows.select("source_offset").collect()["source_offset"].sort().to_numpy()

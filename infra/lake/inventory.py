@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
-import pyarrow as pa
 
 from infra.lake.layout import TABLES, TICKS
 from infra.lake.query import connect
 from infra.lake.storage import StorageOptions
-from infra.lake.tables import open_table
+from infra.lake.tables import data_files, open_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +44,13 @@ def extents(uri: str, options: StorageOptions | None) -> list[Extent]:
         handle = open_table(uri, options, table)
         if handle is None:
             continue
-        actions = pa.table(handle.get_add_actions(flatten=True))
-        if not actions.num_rows:
+        files = data_files(handle)
+        if not files.height:
             continue
         least, most = f"min.{table.time}", f"max.{table.time}"
-        kept = [
-            name
-            for name in ("partition.world", "num_records", "size_bytes", least, most)
-            if name in actions.column_names
-        ]
+        kept = [name for name in ("partition.world", "num_records", "size_bytes", least, most) if name in files.columns]
         by_world = (
-            pl.DataFrame(actions.select(kept))
+            files.select(kept)
             .with_columns(*(pl.lit(None).alias(name) for name in (least, most) if name not in kept))
             .group_by("partition.world")
             .agg(

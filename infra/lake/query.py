@@ -11,6 +11,7 @@ a backfill beside ``main`` fills what ``main`` lacks, and doubles nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,9 +21,10 @@ from deltalake import DeltaTable
 
 from infra.lake.layout import BARS, EVENTS, RATES, REJECTED, SYMBOLS, TABLES, TICKS, Table
 from infra.lake.storage import StorageOptions, filesystem, local_folder
-from infra.lake.tables import open_table, table_uri
+from infra.lake.tables import data_files, open_table, table_uri
 from schemas.errors import StoreError
 
+_GLOB: Final = re.compile(r"[*?\[]")
 _COVERAGE: Final = """
 with begun as (select world, symbol, min(time) as since from all_events where kind = 'coverage' group by all),
 reached as (select world, symbol, max(ts_event) + interval 1 millisecond as until from all_ticks group by all),
@@ -86,9 +88,9 @@ def _all(
     empty, name = f"{table.name}_shape", f"all_{table.name}"
     connection.register(empty, pl.DataFrame(schema=table.schema))
     source = None
-    if handle is not None and (files := handle.file_uris()):
-        if local_folder(uri):
-            listed = ", ".join(_text(file) for file in files)
+    if handle is not None and (paths := data_files(handle)["path"].to_list()):
+        if folder := local_folder(table_uri(uri, table)):
+            listed = ", ".join(_text(_GLOB.sub(r"[\g<0>]", f"{folder.as_posix()}/{path}")) for path in paths)
             source = (
                 f"read_parquet([{listed}], hive_partitioning = true, union_by_name = true, "
                 "hive_types = {'world': varchar, 'date': date})"

@@ -72,7 +72,8 @@ class FlakyS3:
                 return web.Response(status=500)
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _DROPPED}
             if request.method == "HEAD":
-                response = web.Response(status=answer.status, headers=kept)
-                response.content_length = int(answer.headers.get("Content-Length", 0))
-                return response
+                head = web.StreamResponse(status=answer.status, headers=kept)
+                head.content_length = int(answer.headers.get("Content-Length", 0))
+                await head.prepare(request)
+                return head
             return web.Response(status=answer.status, headers=kept, body=found)

@@ -13,8 +13,10 @@ import pytest
 
 from infra.lake.layout import BARS, EVENTS, RATES, SYMBOLS, TICKS, Table
 from infra.lake.query import connect
+from infra.lake.tables import read_ticks
 from schemas.records import Bar, EventKind, FeedEvent, SymbolSpec, Tick
 from sinks.lake import LakeSink
+from sinks.optimize import optimize
 from sinks.sink import Source
 from tests.sinks.stores import START, Store, bar, batch, tick
 
@@ -109,3 +111,15 @@ def test_a_window_of_one_symbol_reads_the_files_that_have_it(store: Store) -> No
             "and ts_event >= '2014-05-04 10:00Z' and ts_event < '2014-05-04 11:00Z' and date = '2014-05-04'"
         ).fetchall()
     assert "Total Files Read: 1" in plan[1]
+
+
+@pytest.mark.parametrize("name", ["a blank", "brackets [1]", "it's"])
+def test_a_lake_may_stand_in_any_folder(tmp_path: Path, name: str) -> None:
+    store = Store("lake", tmp_path / name)
+    write(store, TICKS, [tick(n) for n in range(10)], "main")
+    write(store, TICKS, [tick(n) for n in range(10, 20)], "main")
+    uri = store.settings.lake_uri
+    assert optimize(uri, None, TICKS, 168).after == 1
+    assert rows(store, "select count(*) from ticks") == [(20,)]
+    assert len(store.places(TICKS)) == 20
+    assert read_ticks(uri, None, "main", "EURUSD", start_ms=at(5), end_ms=at(9)).height == 4

@@ -14,8 +14,7 @@ import polars as pl
 import redis
 
 from infra.lake.layout import BARS, RATES, REJECTED, TICKS, Table
-from infra.lake.storage import revealed
-from infra.lake.tables import open_table
+from infra.lake.tables import open_table, scan
 from infra.settings import JsonlSettings, LakeSettings, RedisSettings, Settings
 from schemas.columns import dtypes
 from schemas.records import Bar, BarStatus, FeedEvent, SymbolSpec, Tick
@@ -144,7 +143,7 @@ def _in_lake(settings: Settings, table: Table) -> Iterable[Place]:
     handle = open_table(settings.lake_uri, settings.lake.storage_options, table)
     if handle is None:
         return []
-    rows = pl.scan_delta(handle, storage_options=revealed(settings.lake.storage_options))
+    rows = scan(settings.lake_uri, settings.lake.storage_options, table, handle)
     columns = ("symbol", "source_partition", "source_offset")
     return rows.filter(pl.col("world") == settings.world).select(columns).collect().rows()
 
