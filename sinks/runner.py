@@ -23,7 +23,7 @@ from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import BrokerError, StoreError
 from sinks.buffer import Buffer
-from sinks.decoding import rows_of
+from sinks.decoding import Places, rows_of
 from sinks.selection import Selection
 from sinks.sink import Sink, Source
 from sinks.starts import starts
@@ -56,8 +56,7 @@ class Runner:
         """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
         self._assigned: list[TopicPartition] = []
         self.rows_read = 0
-        """Rows put into the buffer so far: for progress displays, as what follows."""
-        self.rows_committed = 0
+        """Records read so far: for progress displays, as what follows."""
         self.lag: int | None = None
         """Records not yet committed; None before it is known."""
         self.newest_ms: int | None = None
@@ -119,25 +118,28 @@ class Runner:
             if not self._hinted:
                 self._hint()
 
-    def _take(self, messages: Sequence[Message]) -> None:
+    def _take(self, found: Sequence[Message]) -> None:
         """Put messages into the buffer."""
         by_topic: dict[str, list[Message]] = {}
-        offsets: dict[Source, int] = {}
-        for message in messages:
-            source, offset, error = _origin(message), message.offset() or 0, message.error()
-            if error is None:
-                by_topic.setdefault(source.topic, []).append(message)
-                offsets[source] = offset + 1
-            elif error.code() == AT_THE_END:
-                if offset > offsets.get(source, self._position(source)):
-                    offsets[source] = offset
+        others: list[Message] = []
+        for message in found:  # a loop that counts: a method call each takes a tenth of all time
+            if message.error() is None:
+                by_topic.setdefault(message.topic(), []).append(message)  # type: ignore[arg-type]
             else:
+                others.append(message)
+        offsets: dict[Source, int] = {}
+        for topic, messages in by_topic.items():
+            places = Places.of(messages)
+            offsets |= {Source(topic, partition): end for partition, end in places.ends()}
+            rows = rows_of(messages, self._tables[topic], self._codec, self._sink.name, places)
+            self._buffer.add(self._tables[topic], self._selection.of_symbols(rows))
+        for message in others:
+            source, offset, error = _origin(message), message.offset() or 0, message.error()
+            if error is not None and error.code() != AT_THE_END:
                 self._refused(source, error)
-        for topic, found in by_topic.items():
-            table = self._tables[topic]
-            rows = self._selection.of_symbols(rows_of(found, table, self._codec, self._sink.name))
-            self._buffer.add(table, rows)
-            self.rows_read += rows.height
+            elif offset > offsets.get(source, self._position(source)):
+                offsets[source] = offset
+        self.rows_read += sum(map(len, by_topic.values()))
         self._buffer.move(offsets, time.monotonic())
         metrics.SINK_BUFFER_BYTES.labels(self._sink.name).set(self._buffer.bytes)
 
@@ -245,7 +247,6 @@ class Runner:
     def _count(self, buffer: Buffer, seconds: float) -> None:
         name = self._sink.name
         metrics.SINK_COMMIT_SECONDS.labels(name).observe(seconds)
-        self.rows_committed += buffer.rows
         for table, rows in buffer.counts().items():
             metrics.SINK_ROWS.labels(name, table).inc(rows)
             if table == TICKS.name:

@@ -19,7 +19,7 @@ from infra.lake.tables import app_id, open_table, scan
 from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
-from sinks.decoding import rows_of
+from sinks.decoding import Places, rows_of
 from sinks.lake import LakeSink
 from sinks.selection import Selection
 
@@ -114,7 +114,7 @@ class _Partition:
         """Offsets of those that the sink should have kept."""
         if not messages:
             return []
-        rows = self._selection.of_symbols(rows_of(messages, self._table, codec, LakeSink.name))
+        rows = self._selection.of_symbols(rows_of(messages, self._table, codec, LakeSink.name, Places.of(messages)))
         return rows["source_offset"].to_list()
 
     def _checkable(self, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -203,7 +203,7 @@ class SinkProgress(_Shown):
             self._progress.update(
                 self._tasks[name],
                 completed=rows,
-                total=None if lag is None else max(rows, runner.rows_committed + lag),
+                total=None if lag is None else rows + lag,
                 rows=rows,
                 rate=self._rate(name, rows),
                 lag="?" if lag is None else f"{lag:,}",
