@@ -132,9 +132,11 @@ class _Rewrite:
             outcome.conflicts += 1
             log.info("left to the next time: its files were changed meanwhile", **keys)
             return
+        rows = sum(count for _, count in written)
+        log.info("put together", table=self._table.name, **keys, files=len(part.paths), became=len(written), rows=rows)
         outcome.before += len(part.paths)
         outcome.after += len(written)
-        outcome.rows += sum(rows for _, rows in written)
+        outcome.rows += rows
         metrics.LAKE_REWRITTEN.labels(self._table.name).inc(len(part.paths))
 
     def _commit(self, part: Part, actions: Sequence[AddAction | RemoveAction]) -> bool:

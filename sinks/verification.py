@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
@@ -50,7 +50,11 @@ class Verdict:
         return bool(self.missing or self.double or self.strange)
 
 
-def verify(settings: Settings, codec: Codec, stopping: Event) -> Iterator[Verdict]:
+Watch = Callable[[str, int, int], None]
+"""Told a partition, how many of its offsets were looked at, and of how many."""
+
+
+def verify(settings: Settings, codec: Codec, stopping: Event, watch: Watch = lambda *_: None) -> Iterator[Verdict]:
     """Each partition of the settings' world that the lake has begun; ends early once ``stopping`` is set.
 
     Raises BrokerError, StoreError, RegistryError.
@@ -64,7 +68,7 @@ def verify(settings: Settings, codec: Codec, stopping: Event) -> Iterator[Verdic
         for number in kafka_log.extents(settings.kafka, World(settings.world).topic(table.topic.name)):
             if stopping.is_set():
                 return
-            found = _Partition(settings, table, number, handle, selection).compare(codec, stopping)
+            found = _Partition(settings, table, number, handle, selection).compare(codec, stopping, watch)
             if found.end or found.rows:
                 yield found
 
@@ -81,7 +85,7 @@ class _Partition:
         )
         self._kept: NDArray[np.int64] = rows.select("source_offset").collect()["source_offset"].sort().to_numpy()
 
-    def compare(self, codec: Codec, stopping: Event) -> Verdict:
+    def compare(self, codec: Codec, stopping: Event, watch: Watch) -> Verdict:
         topic, number = self._place.topic, self._place.partition
         distinct = np.unique(self._kept)
         verdict = Verdict(topic, number, self._low(), self._end, rows=len(self._kept))
@@ -100,6 +104,7 @@ class _Partition:
             missing += absent
             if len(messages) < len(found):
                 break
+            watch(f"{topic}/{number}", int(offsets[-1]) + 1 - verdict.first, self._end - verdict.first)
         strange = distinct[~matched & self._checkable(distinct)]
         verdict.missing, verdict.strange = len(missing), len(strange)
         repeated = self._kept[1:][self._kept[1:] == self._kept[:-1]]

@@ -124,6 +124,7 @@ def verify(
     """
     from dataclasses import asdict
 
+    from infra.cli.progress import VerifyProgress
     from infra.cli.stopping import stopping
     from infra.registry.client import connect
     from sinks.verification import verify as verified
@@ -134,8 +135,8 @@ def verify(
 
         chosen = load(world=settings.world, lake={"symbols": symbols}).lake
         settings = settings.model_copy(update={"lake": chosen})
-    with stopping() as stop:
-        found = list(verified(settings, connect(settings, stop), stop))
+    with stopping() as stop, VerifyProgress() as progress:
+        found = list(verified(settings, connect(settings, stop), stop, progress.show))
     if stop.is_set():
         raise typer.Exit(INTERRUPTED)
     wrong = [each for each in found if each.wrong]

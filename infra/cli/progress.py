@@ -1,4 +1,4 @@
-"""How an import, a replay and a sink that catches up look on a terminal."""
+"""How an import, a replay, a sink that catches up and a verification look on a terminal."""
 
 from __future__ import annotations
 
@@ -218,6 +218,26 @@ class SinkProgress(_Shown):
             at, before, rate = now, rows, (rows - before) / (now - at)
         self._seen[name] = (at, before, rate)
         return rate
+
+
+class VerifyProgress(_Shown):
+    """A bar for each partition in its turn."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("offsets"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._task = self._progress.add_task("reading", total=None)
+
+    def show(self, partition: str, done: int, total: int) -> None:
+        """So many of so many offsets were looked at."""
+        self._progress.update(self._task, description=partition, completed=done, total=total)
 
 
 def _utc(ms: int) -> str:
