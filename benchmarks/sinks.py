@@ -28,9 +28,9 @@ from schemas.batch import decode_batch
 _FLUSHED = "arbitrex_ticks_flushed_total"
 
 
-def bare(found: Stage, folder: Path) -> float:
-    """Ticks a second: consumed, decoded, written as Parquet, one file for each rotation's rows."""
-    started, settings = time.perf_counter(), found.settings
+def bare(found: Stage, folder: Path) -> tuple[float, float]:
+    """Ticks a second, and CPU seconds for a million: consumed, decoded, written as Parquet, a file a rotation."""
+    started, spent, settings = time.perf_counter(), time.process_time(), found.settings
     topic = World(settings.world).topic(topics.TICKS_CLEAN.name)
     partitions = range(kafka_log.partition_count(settings.kafka, topic))
     frames: list[pl.DataFrame] = []
@@ -48,7 +48,8 @@ def bare(found: Stage, folder: Path) -> float:
             total, rows, files, frames = total + rows, 0, files + 1, []
     if frames:
         write()
-    return (total + rows) / (time.perf_counter() - started)
+    total += rows
+    return total / (time.perf_counter() - started), (time.process_time() - spent) / total * 1e6
 
 
 def sink(found: Stage, count: int, folder: Path) -> Result:
@@ -65,19 +66,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ticks", type=int, nargs="+", default=[1_000_000, 10_000_000])
     given = parser.parse_args()
-    print(f"{'ticks':>12} {'ceiling/s':>12} {'sink/s':>12} {'ratio':>6} {'CPU s/million':>14} {'peak MB':>8}")
+    names = ("ticks", "ceiling/s", "sink/s", "ratio", "CPU s a million", "ratio", "peak MB")
+    print(" ".join(f"{name:>{width}}" for name, width in zip(names, (12, 12, 12, 6, 16, 6, 8), strict=True)))
     with stage() as found:
         there, peaks = 0, []
         for count in sorted(given.ticks):
             start = START_MS + there * STEP_MS
             publish(found.settings, ticks(found.codec, count - there, start, STEP_MS), topics.TICKS_CLEAN)
             there = count
-            ceiling = bare(found, found.settings.home / f"bare-{count}")
+            ceiling, spent = bare(found, found.settings.home / f"bare-{count}")
             result = sink(found, count, found.settings.home / f"lake-{count}")
             peaks.append(result.peak_rss)
             print(
                 f"{count:12,} {ceiling:12,.0f} {result.rate:12,.0f} {result.rate / ceiling:6.2f} "
-                f"{result.cpu_per_million:14.2f} {result.peak_rss / 1e6:8.0f}",
+                f"{spent:8.2f}{result.cpu_per_million:8.2f} {spent / result.cpu_per_million:6.2f} "
+                f"{result.peak_rss / 1e6:8.0f}",
                 flush=True,
             )
         if len(peaks) > 1:

@@ -39,8 +39,8 @@ class Places:
         """Of messages in the order in which they were read."""
         count = len(messages)
         return cls(
-            np.fromiter((message.partition() for message in messages), np.int32, count),
-            np.fromiter((message.offset() for message in messages), np.int64, count),
+            np.fromiter(map(Message.partition, messages), np.int32, count),
+            np.fromiter(map(Message.offset, messages), np.int64, count),
         )
 
     def ends(self) -> Iterator[tuple[int, int]]:
@@ -54,7 +54,7 @@ def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str, 
 
     Raises RegistryError when the registry is away.
     """
-    values = [message.value() for message in messages]
+    values = list(map(Message.value, messages))
     decoded = decode_batch(values, codec, table.record)
     skipped: list[tuple[int, str, str]] = [
         (place, "tombstone" if values[place] is None else "undecodable", str(error)) for place, error in decoded.bad

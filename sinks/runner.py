@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -28,7 +28,9 @@ from sinks.selection import Selection
 from sinks.sink import Sink, Source
 from sinks.starts import starts
 
-_BATCH: Final = 10_000
+_BATCH: Final = 20_000
+_FETCHED_AHEAD: Final = 200_000
+"""Messages that the client holds ready; a rotation's worth."""
 _WAIT_SECONDS: Final = 0.2
 _EMBEDDED_WAIT_SECONDS: Final = 0.02
 _REST_SECONDS: Final = 0.25
@@ -74,6 +76,7 @@ class Runner:
             group=group,
             **{
                 "enable.partition.eof": True,
+                "queued.min.messages": _FETCHED_AHEAD,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.session_timeout_ms // 3,
                 "partition.assignment.strategy": "range",
@@ -120,13 +123,7 @@ class Runner:
 
     def _take(self, found: Sequence[Message]) -> None:
         """Put messages into the buffer."""
-        by_topic: dict[str, list[Message]] = {}
-        others: list[Message] = []
-        for message in found:  # a loop that counts: a method call each takes a tenth of all time
-            if message.error() is None:
-                by_topic.setdefault(message.topic(), []).append(message)  # type: ignore[arg-type]
-            else:
-                others.append(message)
+        by_topic, others = _apart(found)
         offsets: dict[Source, int] = {}
         for topic, messages in by_topic.items():
             places = Places.of(messages)
@@ -266,6 +263,21 @@ class Runner:
         behind = time.time() - self.newest_ms / 1_000 if lag and self.newest_ms is not None else 0.0
         metrics.SINK_LAG.labels(self._sink.name).set(lag)
         metrics.SINK_LAG_SECONDS.labels(self._sink.name).set(behind)
+
+
+def _apart(found: Sequence[Message]) -> tuple[Mapping[str, Sequence[Message]], Sequence[Message]]:
+    """Messages by topic, and what says something else.
+
+    Without a Python call for each message where there is one topic: catching up, that was a fifth of all time.
+    """
+    others: Sequence[Message] = ()
+    if any(map(Message.error, found)):
+        others = [message for message in found if message.error()]
+        found = [message for message in found if not message.error()]
+    topics = [str(topic) for topic in set(map(Message.topic, found))]
+    if len(topics) == 1:
+        return {topics[0]: found}, others
+    return {topic: [message for message in found if message.topic() == topic] for topic in topics}, others
 
 
 def _origin(message: Message) -> Source:
