@@ -47,7 +47,8 @@ from tests.support import Child, eventually
 
 SHARDS = ("a", "b", "c", "d")
 COMMON = ("cold=5@every400+60", "fail=0.3@every120+20", "pipe@every90+1", "lag=2@every100+30", "slow=0.2@every200+3",
-          "timeout@every300+5", "offline@every250+15", "hang@every240+4", "flood=12000@every400+1")  # fmt: skip
+          "timeout@every300+5", "offline@every250+15", "hang@every240+4", "flood=12000@every400+1",
+          "memory=6000@every300+20", "refused@every400+3")  # fmt: skip
 WORST = {"a": "late=0.01", "b": "late=0.02@every200+60", "c": "forget@every120+1", "d": "forget@every60+1"}
 KILL_SECONDS = (3.0, 9.0)
 KAFKA_SECONDS = 90.0
