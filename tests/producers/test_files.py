@@ -140,7 +140,7 @@ def test_each_format_is_found_said_and_read(tmp_path: Path, name: str, packed: s
     ),
     st.integers(1, 300),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_ticks_come_back_whatever_the_blocks(
     tmp_path_factory: pytest.TempPathFactory,
     write: object,
@@ -415,10 +415,10 @@ def test_a_long_file_is_read_once_and_in_bounded_memory(tmp_path: Path) -> None:
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     with path.open("w") as file:
         file.write("time,bid,ask\n")
-        for number in range(200_000):
-            file.write(f"{begin + timedelta(seconds=20 * number):%Y-%m-%d %H:%M:%S},1.1,1.2\n")
+        for number in range(60_000):
+            file.write(f"{begin + timedelta(seconds=60 * number):%Y-%m-%d %H:%M:%S},1.1,1.2\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "BLOCK_BYTES", 1 << 18)
         found = discover([path])
-        assert sum(len(day.load().ticks) for day in found.days) == 200_000
+        assert sum(len(day.load().ticks) for day in found.days) == 60_000
     assert len(found.days) == 47
