@@ -51,6 +51,14 @@ SINK_SKIPPED = Counter("arbitrex_sink_skipped_total", "Records that a sink canno
 SINK_LOST = Counter("arbitrex_sink_lost_total", "Records lost to retention before a sink read them", ["sink", "table"])
 SINK_FAILURES = Counter("arbitrex_sink_failed_commits_total", "Commits that are tried again", ["sink"])
 SINK_LAG = Gauge("arbitrex_sink_lag_records", "Records not yet committed by a sink", ["sink"])
+SINK_LAG_SECONDS = Gauge(
+    "arbitrex_sink_lag_seconds", "Age of the latest event time that a sink has committed; 0 with no lag", ["sink"]
+)
+SINK_BUFFER_BYTES = Gauge(
+    "arbitrex_sink_buffer_bytes", "Bytes of rows that a sink has read and not committed", ["sink"]
+)
+LAKE_REWRITTEN = Counter("arbitrex_lake_rewritten_files_total", "Files put together by the optimizer", ["table"])
+SINK_FILES = Counter("arbitrex_sink_files_total", "Files that a sink has committed", ["sink"])
 
 # gateway
 CLIENTS = Gauge("arbitrex_gateway_clients", "Connected WebSocket clients")

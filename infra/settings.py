@@ -162,6 +162,10 @@ class ProcessorSettings(_Section):
 
 
 class SinkSettings(_Section):
+    topics: Words = ()
+    """None: all that the sink can keep."""
+    symbols: Words = ()
+    """Patterns such as ``XAU*``; none: all. What is left out is passed over for good."""
     rotate_rows: int = Field(200_000, ge=1)
     rotate_megabytes: int = Field(256, ge=1)
     rotate_seconds: float = Field(15.0, gt=0)
@@ -180,6 +184,20 @@ class CsvSettings(SinkSettings):
     dir: Path | None = None
     """None: ``raw`` in the home folder. Worlds other than ``main`` go into ``worlds/NAME`` below it."""
     rotate_seconds: float = Field(60.0, gt=0)
+
+
+class JsonlSettings(SinkSettings):
+    dir: Path | None = None
+    """None: lines to standard output. Worlds other than ``main`` go into ``worlds/NAME`` below it."""
+    rotate_seconds: float = Field(1.0, gt=0)
+
+
+class RedisSettings(SinkSettings):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    longest: int = Field(1_000_000, ge=1)
+    """Entries that a stream keeps, about."""
+    rotate_rows: int = Field(5_000, ge=1, le=20_000)
+    rotate_seconds: float = Field(0.5, gt=0)
 
 
 class GatewaySettings(_Section):
@@ -227,6 +245,8 @@ class Settings(BaseSettings):
     processor: ProcessorSettings = ProcessorSettings()
     lake: LakeSettings = LakeSettings()
     csv: CsvSettings = CsvSettings()
+    jsonl: JsonlSettings = JsonlSettings()
+    redis: RedisSettings = RedisSettings()
     gateway: GatewaySettings = GatewaySettings()
     log: LogSettings = LogSettings()
 
@@ -238,7 +258,10 @@ class Settings(BaseSettings):
     @property
     def csv_dir(self) -> Path:
         """The folder that holds this world's ``ticks``, ``ohlcv`` and ``metadata``."""
-        root = self.csv.dir or self.home / "raw"
+        return self.below(self.csv.dir or self.home / "raw")
+
+    def below(self, root: Path) -> Path:
+        """This world's folder in one that all worlds share."""
         return root if self.world == "main" else root / "worlds" / encoded(self.world)
 
 

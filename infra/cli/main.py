@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, feed, stack, terminals, topics, worlds
+from infra.cli import bars, components, feed, lake, stack, terminals, topics, worlds
 from infra.cli.backfill import backfill
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
@@ -39,6 +39,7 @@ app.command(rich_help_panel=WORLDS)(rates)
 app.command(rich_help_panel=WORLDS)(replay)
 for command in (symbols, calendar, tail, verify, explain):
     app.command(rich_help_panel=PROOF)(command)
+app.add_typer(lake.app, name="lake", rich_help_panel=PROOF)
 app.add_typer(bars.app, name="bars", rich_help_panel=PROOF)
 app.add_typer(feed.app, name="feed", rich_help_panel=PROOF)
 

@@ -1,7 +1,9 @@
-"""How an import and a replay look on a terminal."""
+"""How an import, a replay, a sink that catches up and a verification look on a terminal."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -11,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from producers import importer
     from producers.files.days import Malformed, TickDay
     from producers.replay import replayer
+    from sinks.runner import Runner
+
+_RATE_SECONDS: Final = 2.0
 
 SHOWN: Final = 20
 """Malformed lines that are named; the rest are counted."""
@@ -208,6 +214,68 @@ class ReplayProgress(_Shown):
         self.say(f"world {self._world}: {summary.written:,} records written{rate}{upto}; {summary.before:,} before")
         if summary.finished and not summary.written + summary.before:
             self.say("the range holds no record of these symbols")
+
+
+class SinkProgress(_Shown):
+    """A row for each sink: rows, their rate, the lag in records, the latest event time that it holds."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rows]:,} rows  {task.fields[rate]:,.0f}/s  lag {task.fields[lag]}"),
+            TextColumn("{task.fields[moment]}", style="dim"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._seen: dict[str, tuple[float, int, float]] = {}
+
+    def show(self, runners: Mapping[str, Runner]) -> None:
+        """What the runners say now."""
+        for name, runner in runners.items():
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=None, rows=0, rate=0.0, lag="?", moment="")
+            rows, lag = runner.rows_read, runner.lag
+            self._progress.update(
+                self._tasks[name],
+                completed=rows,
+                total=None if lag is None else rows + lag,
+                rows=rows,
+                rate=self._rate(name, rows),
+                lag="?" if lag is None else f"{lag:,}",
+                moment="" if runner.newest_ms is None else _utc(runner.newest_ms),
+            )
+
+    def _rate(self, name: str, rows: int) -> float:
+        """Rows a second, over the last seconds."""
+        now = time.monotonic()
+        at, before, rate = self._seen.get(name, (now, rows, 0.0))
+        if now - at >= _RATE_SECONDS:
+            at, before, rate = now, rows, (rows - before) / (now - at)
+        self._seen[name] = (at, before, rate)
+        return rate
+
+
+class VerifyProgress(_Shown):
+    """A bar for each partition in its turn."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("offsets"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._task = self._progress.add_task("reading", total=None)
+
+    def show(self, partition: str, done: int, total: int) -> None:
+        """So many of so many offsets were looked at."""
+        self._progress.update(self._task, description=partition, completed=done, total=total)
 
 
 def _utc(ms: int) -> str:

@@ -29,6 +29,7 @@ _COMPONENTS: Final = {
     "processor": ["processor"],
     "sink-lake": ["sink", "lake"],
     "sink-csv": ["sink", "csv"],
+    "optimizer": ["lake", "optimize", "--every", "1"],
     "gateway": ["gateway"],
 }
 
