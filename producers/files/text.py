@@ -24,8 +24,8 @@ FLAG_VOLUME: Final = 0x10
 _SHOWN: Final = 80
 AROUND: Final = " \t\"'"
 """What may stand around a field."""
-_NAMED: Final = 1_000
-"""Malformed lines of a block that are kept with their text."""
+_MOST_MALFORMED: Final = 100_000
+"""In a block; a file with more is something else."""
 _EARLIEST: Final = 0
 _LATEST: Final = 4_102_444_800_000
 """1970 and 2100."""
@@ -73,7 +73,10 @@ def read(path: Path, layout: Layout) -> Iterator[Block]:
 
 
 def parse(path: Path, lines: list[str], first: int, layout: Layout, known: dict[str, float]) -> Block:
-    """Lines, the first of number ``first``, as ticks; ``known``: the latest prices, which it moves on."""
+    """Lines, the first of number ``first``, as ticks; ``known``: the latest prices, which it moves on.
+
+    Raises SourceError when too many of them are none.
+    """
     parts = (
         pl.LazyFrame({"text": lines}, schema={"text": pl.String})
         .with_columns(pl.col("text").str.strip_chars_end("\r"))
@@ -91,6 +94,12 @@ def parse(path: Path, lines: list[str], first: int, layout: Layout, known: dict[
         .collect()
     )
     wrong = frame.filter(pl.col("reason").is_not_null())
+    if len(wrong) > _MOST_MALFORMED:
+        line, text, reason = wrong.select("line", "text", "reason").row(0)
+        raise SourceError(
+            f"{path}:{line}: {len(wrong):,} lines from here on are no {layout.title} ({reason}: {text[:_SHOWN]!r}): "
+            "the file is damaged, or of another kind"
+        )
     malformed = [
         Malformed(path, line, text[:_SHOWN], reason)
         for line, text, reason in wrong.select("line", "text", "reason").iter_rows()
