@@ -14,14 +14,11 @@ import pyarrow.parquet as pq
 
 from producers.files.days import Malformed, quotes
 from producers.files.layouts import meanings
-from producers.files.text import FLAG_LAST, FLAG_VOLUME, Block
+from producers.files.text import EARLIEST, FLAG_LAST, FLAG_VOLUME, LATEST, SHOWN, Block
 from producers.files.times import TimeForm, find_form
 from schemas.errors import SourceError
 
 _ROWS: Final = 500_000
-_SHOWN: Final = 80
-_EARLIEST: Final = 0
-_LATEST: Final = 4_102_444_800_000
 MAGIC: Final = b"PAR1"
 
 
@@ -106,7 +103,7 @@ def _block(path: Path, frame: pl.DataFrame, columns: Columns, first: int) -> Blo
         else pl.Series([False]).new_from_index(0, len(frame))
     )
     reasons = read.select(
-        pl.when(~pl.col("time").is_between(_EARLIEST, _LATEST, closed="left").fill_null(value=False))
+        pl.when(~pl.col("time").is_between(EARLIEST, LATEST, closed="left").fill_null(value=False))
         .then(pl.lit("not a time"))
         .when(~finite)
         .then(pl.lit("not a number"))
@@ -115,7 +112,7 @@ def _block(path: Path, frame: pl.DataFrame, columns: Columns, first: int) -> Blo
         .alias("reason")
     )["reason"]
     malformed = [
-        Malformed(path, first + row, ",".join(map(str, frame.row(row)))[:_SHOWN], str(reasons[row]))
+        Malformed(path, first + row, ",".join(map(str, frame.row(row)))[:SHOWN], str(reasons[row]))
         for row in reasons.is_not_null().arg_true().to_list()
     ]
     good = read.filter(reasons.is_null())

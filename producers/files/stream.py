@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from producers.files.text import Block
 from producers.terminal import TICK_DTYPE, Ticks
 from schemas.errors import SourceError
 
-_SATURDAY = 5
+_SATURDAY: Final = 5
 
 
 class DayStream:

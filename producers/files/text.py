@@ -21,13 +21,13 @@ from schemas.errors import SourceError
 FLAG_LAST: Final = 0x08
 FLAG_VOLUME: Final = 0x10
 
-_SHOWN: Final = 80
+SHOWN: Final = 80
 AROUND: Final = " \t\"'"
 """What may stand around a field."""
-_NAMED: Final = 1_000
-"""Malformed lines of a block that are kept with their text."""
-_EARLIEST: Final = 0
-_LATEST: Final = 4_102_444_800_000
+_MOST_MALFORMED: Final = 100_000
+"""In a block; a file with more is something else."""
+EARLIEST: Final = 0
+LATEST: Final = 4_102_444_800_000
 """1970 and 2100."""
 _PRICES: Final = ("bid", "ask", "last")
 _NUMBERS: Final = (*_PRICES, "volume", "flags")
@@ -73,7 +73,10 @@ def read(path: Path, layout: Layout) -> Iterator[Block]:
 
 
 def parse(path: Path, lines: list[str], first: int, layout: Layout, known: dict[str, float]) -> Block:
-    """Lines, the first of number ``first``, as ticks; ``known``: the latest prices, which it moves on."""
+    """Lines, the first of number ``first``, as ticks; ``known``: the latest prices, which it moves on.
+
+    Raises SourceError when too many of them are none.
+    """
     parts = (
         pl.LazyFrame({"text": lines}, schema={"text": pl.String})
         .with_columns(pl.col("text").str.strip_chars_end("\r"))
@@ -91,8 +94,14 @@ def parse(path: Path, lines: list[str], first: int, layout: Layout, known: dict[
         .collect()
     )
     wrong = frame.filter(pl.col("reason").is_not_null())
+    if len(wrong) > _MOST_MALFORMED:
+        line, text, reason = wrong.select("line", "text", "reason").row(0)
+        raise SourceError(
+            f"{path}:{line}: {len(wrong):,} lines from here on are no {layout.title} ({reason}: {text[:SHOWN]!r}): "
+            "the file is damaged, or of another kind"
+        )
     malformed = [
-        Malformed(path, line, text[:_SHOWN], reason)
+        Malformed(path, line, text[:SHOWN], reason)
         for line, text, reason in wrong.select("line", "text", "reason").iter_rows()
     ]
     return Block(_ticks(frame.filter(pl.col("reason").is_null()), layout, known), malformed)
@@ -132,7 +141,7 @@ def _reason(layout: Layout) -> pl.Expr:
         .then(pl.format(f"{{}} fields, not {wanted}", "count"))
         .when(pl.col("ms").is_null())
         .then(pl.lit("not a time"))
-        .when(~pl.col("ms").is_between(_EARLIEST, _LATEST, closed="left"))
+        .when(~pl.col("ms").is_between(EARLIEST, LATEST, closed="left"))
         .then(pl.lit("a time before 1970 or after 2099"))
         .when(reduce(operator.or_, [*bad, *missing], pl.lit(value=False)))
         .then(pl.lit("not a number"))

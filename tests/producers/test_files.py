@@ -140,7 +140,7 @@ def test_each_format_is_found_said_and_read(tmp_path: Path, name: str, packed: s
     ),
     st.integers(1, 300),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_ticks_come_back_whatever_the_blocks(
     tmp_path_factory: pytest.TempPathFactory,
     write: object,
@@ -205,6 +205,15 @@ def test_lines_that_are_no_ticks_are_counted_and_named(tmp_path: Path) -> None:
     assert len(loaded.ticks) == 2
     assert [(line.line, line.reason) for line in loaded.malformed] == [(n + 4, why) for n, (_, why) in enumerate(bad)]
     assert str(loaded.malformed[1]).startswith(f"{path}:5: not a time: ")
+
+
+def test_a_file_that_becomes_something_else_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "EURUSD-2024-05.csv"
+    path.write_text(truefx(ROWS[:1]) + "rubbish\n" * 100_001 + truefx(ROWS[:1]))
+    with pytest.raises(
+        SourceError, match=r":2: 100,001 lines from here on are no TrueFX ticks \(1 fields, not 4: 'rubbish'\)"
+    ):
+        read(discover([path]))
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), max_size=60), max_size=20))
@@ -415,10 +424,10 @@ def test_a_long_file_is_read_once_and_in_bounded_memory(tmp_path: Path) -> None:
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     with path.open("w") as file:
         file.write("time,bid,ask\n")
-        for number in range(200_000):
-            file.write(f"{begin + timedelta(seconds=20 * number):%Y-%m-%d %H:%M:%S},1.1,1.2\n")
+        for number in range(60_000):
+            file.write(f"{begin + timedelta(seconds=60 * number):%Y-%m-%d %H:%M:%S},1.1,1.2\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "BLOCK_BYTES", 1 << 18)
         found = discover([path])
-        assert sum(len(day.load().ticks) for day in found.days) == 200_000
-    assert len(found.days) == 47
+        assert sum(len(day.load().ticks) for day in found.days) == 60_000
+    assert len(found.days) == 42

@@ -26,7 +26,7 @@ from tests.support import ROOT, environment, eventually, read_all
 
 pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
-FROM, TO = "2025-10-24T10:00", "2025-10-25T16:00"
+FROM, TO = "2025-10-23T15:00", "2025-10-24T09:00"  # over the server's midnight
 ZONE = ServerZone.parse("New_York+7")
 
 
@@ -84,7 +84,7 @@ def stored(timeframe: str, symbol: str) -> list[tuple[object, ...]]:
 
 def test_killed_rates_end_with_each_bar_once(settings: Settings, codec: Codec) -> None:
     arguments = (
-        *("rates", "--symbols", "EURUSD,BTC*", "--timeframes", "1H,M1,H4", "--from", FROM, "--to", TO),
+        *("rates", "--symbols", "EURCHF,NZD*", "--timeframes", "1H,M1,H4", "--from", FROM, "--to", TO),
         *("--workers", "2", "--world", settings.world),
     )
     killed(settings, "rates", arguments, 1, 200)
@@ -95,25 +95,25 @@ def test_killed_rates_end_with_each_bar_once(settings: Settings, codec: Codec) -
         for b in bars
         if isinstance(b, Bar)
     ]
-    expected = [row for symbol in ("EURUSD", "BTCUSD") for tf in ("H1", "M1", "H4") for row in stored(tf, symbol)]
+    expected = [row for symbol in ("EURCHF", "NZDUSD") for tf in ("H1", "M1", "H4") for row in stored(tf, symbol)]
     assert len(found) == len(set(found)), "no bar stands twice"
     assert sorted(found) == sorted(expected)
     assert {b.revision for b in bars if isinstance(b, Bar)} == {0}
     events = [codec.decode(m.value() or b"") for m in read_all(settings, World(settings.world).topic("feed.events"))]
     told = [e.text for e in events if isinstance(e, FeedEvent) and e.kind == EventKind.HISTORY]
-    assert any(text.startswith("rates of EURUSD H1: ") for text in told)
+    assert any(text.startswith("rates of EURCHF H1: ") for text in told)
 
 
 def test_a_killed_backfill_ends_with_each_tick_once(settings: Settings, codec: Codec, tmp_path: Path) -> None:
     names = tmp_path / "symbols.yaml"
-    names.write_text("feeds: {sim: {BTCUSD: XBT}}\n")
+    names.write_text("feeds: {sim: {NZDUSD: KIWI}}\n")
     settings = settings.model_copy(update={"symbols_file": names})
     arguments = (
         "backfill",
         "--symbols",
-        "EURUSD,XBT",
+        "EURCHF,KIWI",
         "--from",
-        "2025-10-24T18:00",
+        FROM,
         "--to",
         TO,
         "--into",
@@ -123,9 +123,9 @@ def test_a_killed_backfill_ends_with_each_tick_once(settings: Settings, codec: C
     run(settings, *arguments)
     records = [codec.decode(m.value() or b"") for m in read_all(settings, World(settings.world).topic("ticks.raw"))]
     market = Market(Settings().simulator.seed)
-    for symbol, name in (("EURUSD", "EURUSD"), ("XBT", "BTCUSD")):
+    for symbol, name in (("EURCHF", "EURCHF"), ("KIWI", "NZDUSD")):
         ticks = [record for record in records if isinstance(record, Tick) and record.symbol == symbol]
-        expected = np.concatenate(list(market.ticks(name, ms("2025-10-24T18:00"), ms(TO))))
+        expected = np.concatenate(list(market.ticks(name, ms(FROM), ms(TO))))
         assert [tick.ts_event for tick in ticks] == expected["time_msc"].tolist()
         assert [(tick.bid, tick.ask) for tick in ticks] == expected[["bid", "ask"]].tolist()
         identities = [(tick.ts_event, tick.ordinal) for tick in ticks]
@@ -134,7 +134,7 @@ def test_a_killed_backfill_ends_with_each_tick_once(settings: Settings, codec: C
         assert {c.kind for c in controls} == {ControlKind.SYMBOL_SPEC, ControlKind.COVERAGE}, "no gap"
         spec = controls[0].spec
         assert spec is not None
-        assert (spec.broker_name, spec.digits, spec.zone) == (name, 5 if symbol == "EURUSD" else 2, "New_York+7")
+        assert (spec.broker_name, spec.digits, spec.zone) == (name, 5, "New_York+7")
         marks = [
             c.time
             for c in records
