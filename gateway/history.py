@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from gateway import protocol
 from gateway.feed import watermarks
 from gateway.market import Market, Row, bar_id, closed_bar, opening
+from gateway.problems import BusyError
 from infra import kafka as clients
 from infra.kafka_log import partition_count, read_to_end
 from infra.lake import tables
@@ -29,7 +30,7 @@ from infra.topics import BARS, TICKS_CLEAN, Topic
 from infra.worlds import World
 from schemas.batch import INDEX, decode_batch
 from schemas.codec import Codec
-from schemas.errors import ArbitrexError, BrokerError
+from schemas.errors import BrokerError
 
 _READERS: Final = 4
 _MOST_WAITING: Final = 32
@@ -43,10 +44,6 @@ _LAKE_ONLY: Final = ("world", "source_partition", "source_offset")
 T = TypeVar("T")
 TickId = tuple[int, int]
 """Time (UTC epoch milliseconds) and ordinal: a tick's place among its symbol's."""
-
-
-class BusyError(ArbitrexError):
-    """Too many readers of the past already wait."""
 
 
 class History:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from aiohttp import web
 
-from gateway.history import BusyError, History, place_of
+from gateway.door import GRANT
+from gateway.history import History, place_of
 from gateway.market import Market, spec_row
-from infra import logs
+from gateway.problems import BadParameterError, answer
+from gateway.protocol import BARS, CHANNELS, LIVE, TICKS
 from infra.settings import Settings
-from schemas.errors import ArbitrexError
 
 _MOST_ROWS: Final = 10_000
 _USUAL_ROWS: Final = 1_000
@@ -21,19 +21,6 @@ _USUAL_TICKS_MS: Final = 300_000
 """How far before a symbol's last tick a request for ticks without a start begins."""
 _END_OF_TIME: Final = 253_402_300_800_000
 """The year 10000."""
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-log = logs.logger(__name__)
-
-
-class BadParameterError(ArbitrexError):
-    """A query parameter is wrong."""
-
-    def __init__(self, name: str, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.name = name
-        self.status = status
 
 
 class Api:
@@ -55,12 +42,14 @@ class Api:
 
     async def _symbols(self, request: web.Request) -> web.Response:
         Query(request)
-        specs = [spec_row(self._market.specs[symbol]) for symbol in sorted(self._market.specs)]
+        grant = request[GRANT]
+        seen = [symbol for symbol in sorted(self._market.specs) if any(grant.sees(each, symbol) for each in CHANNELS)]
+        specs = [spec_row(self._market.specs[symbol]) for symbol in seen]
         return answer({"world": self._world, "timeframes": self._timeframes, "symbols": specs})
 
     async def _latest(self, request: web.Request) -> web.Response:
         query = Query(request, "symbol")
-        symbol = self._symbol(query)
+        symbol = self._symbol(request, query, TICKS, LIVE)
         return answer(
             {
                 "symbol": symbol,
@@ -71,7 +60,7 @@ class Api:
 
     async def _bars(self, request: web.Request) -> web.Response:
         query = Query(request, "symbol", "timeframe", "from", "to", "limit")
-        symbol = self._symbol(query)
+        symbol = self._symbol(request, query, BARS)
         timeframe = query.text("timeframe")
         if timeframe not in self._timeframes:
             raise BadParameterError("timeframe", f"timeframe {timeframe} is none of {', '.join(self._timeframes)}")
@@ -81,7 +70,7 @@ class Api:
 
     async def _ticks(self, request: web.Request) -> web.Response:
         query = Query(request, "symbol", "from", "to", "limit", "cursor")
-        symbol = self._symbol(query)
+        symbol = self._symbol(request, query, TICKS)
         limit = query.limit()
         start, end = query.span()
         if start is None:
@@ -92,8 +81,11 @@ class Api:
         more = "{}.{}".format(*place_of(rows[-1])) if len(rows) == limit else None
         return answer({"symbol": symbol, "ticks": rows, "next": more})
 
-    def _symbol(self, query: Query) -> str:
-        symbol = query.text("symbol")
+    def _symbol(self, request: web.Request, query: Query, *channels: str) -> str:
+        symbol, grant = query.text("symbol"), request[GRANT]
+        for channel in channels:
+            if not grant.sees(channel, symbol):
+                raise BadParameterError("symbol", f"this token does not allow {channel} of {symbol}", 403)
         if symbol not in self._market:
             raise BadParameterError("symbol", f"unknown symbol {symbol}", 404)
         return symbol
@@ -114,6 +106,12 @@ class Query:
         value = self._query.get(name)
         if not value:
             raise BadParameterError(name, f"{name} is missing")
+        return value
+
+    def choice(self, name: str, choices: Sequence[str], usual: str) -> str:
+        value = self._query.get(name, usual)
+        if value not in choices:
+            raise BadParameterError(name, f"{name} {value} is none of {', '.join(choices)}")
         return value
 
     def limit(self) -> int:
@@ -151,34 +149,6 @@ class Query:
             raise BadParameterError(name, f"{name} {value} is neither epoch milliseconds nor ISO 8601") from None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1_000)
-
-
-@web.middleware
-async def errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Every error as JSON with a code and a message."""
-    try:
-        return await handler(request)
-    except BadParameterError as error:
-        return problem(error.status, str(error), error.name)
-    except BusyError as error:
-        return problem(503, str(error))
-    except ArbitrexError as error:
-        log.warning("request failed", path=request.path, reason=str(error))
-        return problem(503, str(error))
-    except web.HTTPException as error:
-        return problem(error.status, error.reason)
-
-
-def answer(body: dict[str, Any], status: int = 200) -> web.Response:
-    """A JSON response that nothing may keep."""
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
-
-
-def problem(status: int, message: str, parameter: str | None = None) -> web.Response:
-    """An error response; ``parameter`` names the one that is wrong."""
-    named = {"parameter": parameter} if parameter else {}
-    return answer({"error": {"code": status, "message": message} | named}, status)
 
 
 def _is_number(value: str) -> bool:

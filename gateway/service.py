@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from typing import Final
 
 from aiohttp import web
 
-from gateway.app import build
+from gateway.app import Gateway
+from gateway.catchup import LogReader
 from gateway.feed import Feed
 from gateway.history import History
 from gateway.hub import Hub
@@ -42,7 +44,7 @@ def run(settings: Settings, process: Process) -> None:
         if process.stopping.is_set():
             return
         log.info("state restored", symbols=len(market.specs), series=len(market.closed))
-        asyncio.run(_serve(settings, process, codec, feed, Hub(market)))
+        asyncio.run(_serve(settings, process, codec, feed, Hub(market, feed.places)))
     finally:
         feed.close()
 
@@ -56,9 +58,10 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
 
     process.on_stop(stop)
     follower = Follower(feed, hub, loop)
-    history = History(settings, codec, hub.market)
+    history, log_reader = History(settings, codec, hub.market), LogReader(settings, codec)
+    tls = _tls(settings)
     runner = web.AppRunner(
-        build(settings, hub, history, lambda: follower.is_alive),
+        Gateway(settings, hub, history, log_reader, lambda: follower.is_alive).app,
         access_log=None,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
@@ -66,14 +69,14 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
     try:
         host, port = settings.gateway.host, settings.gateway.port
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise SettingsError(
                 f"ARBITREX_GATEWAY__PORT={port}: cannot listen on {host} ({error.strerror}); "
                 "choose another port, or 0 for any free one"
             ) from error
         bound = runner.addresses[0][1]
-        process.ready(url=f"http://{f'[{host}]' if ':' in host else host}:{bound}")
+        process.ready(url=f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}")
         following = asyncio.ensure_future(follower.run())
         await asyncio.wait({following, asyncio.ensure_future(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
         follower.stopping.set()
@@ -82,6 +85,21 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
         follower.stopping.set()
         await runner.cleanup()
         history.close()
+        log_reader.close()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    certificate, key = settings.gateway.tls_certificate, settings.gateway.tls_key
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"ARBITREX_GATEWAY__TLS_CERTIFICATE={certificate}: cannot be used with its key ({error}); give both as PEM"
+        ) from error
+    return context
 
 
 class Follower:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import Door
+from gateway.door import Door
+from gateway.frames import Frame
 from gateway.hub import Hub
+from gateway.limits import RateLimit
 from gateway.market import CLOSED_BARS, ClosedBars, Market, Placed, Update, quote
 from gateway.protocol import Stream
-from gateway.session import RateLimit
-from gateway.wire import JSON, Wire
+from gateway.wire import JSON, MSGPACK
 from schemas.records import ChartMode, LiveBars
 from tests.gateway.market import spec
 
@@ -26,14 +26,14 @@ class Ear:
     """A client that keeps what it is offered."""
 
     def __init__(self) -> None:
-        self.wire: Wire = JSON
         self.heard: list[dict[str, Any]] = []
 
-    def offer(self, body: bytes, channel: str) -> None:
-        message = orjson.loads(self.wire.frame(7, body))
-        assert message["seq"] == 7
-        assert message["channel"] == channel
-        self.heard.append(message)
+    def offer(self, frame: Frame) -> None:
+        told = [wire.load(wire.frame(7, frame.body(wire))) for wire in (JSON, MSGPACK)]
+        assert told[0] == told[1]
+        assert told[0]["seq"] == 7
+        assert told[0]["channel"] == frame.channel
+        self.heard.append(told[0])
 
 
 def bar(symbol: str, timeframe: str, ts_open: int, revision: int = 0, **fields: int | None) -> dict[str, Any]:
@@ -64,8 +64,7 @@ def test_snapshot_and_updates_are_all_and_each_once(
     hub, ear = Hub(Market()), Ear()
     hub.join(ear)
     hub.apply(Update(bars=[Placed(row, 0, offset) for offset, row in enumerate(before)]))
-    for stream in streams:
-        hub.subscribe(ear, stream)
+    hub.subscribe(ear, "bars", streams)
     wanted = [
         row
         for row in after
