@@ -192,9 +192,13 @@ class Session:
         self._list(command.req_id, time_in)
 
     def _subscribe(self, command: Subscribe, grant: Grant, time_in: int) -> None:
-        taken = self._allowed(command, grant)
+        decided = self._decided(command, grant)
+        taken = [stream for stream, refusal in decided if refusal is None]
         self._hub.subscribe(self, command.channel, taken, command.interval)
-        for stream in taken:
+        for stream, refusal in decided:
+            if refusal is not None:
+                self._refuse(refusal, stream)
+                continue
             self._say(answers.accepted(command, stream, time_in, self._around.now()))
             if command.snapshot:
                 self._say(self._hub.snapshot(stream, command.snapshot))
@@ -205,8 +209,12 @@ class Session:
             text = f"a cursor comes with the first subscription of {command.channel}, in one message for all of them"
             self._refuse(command.refusal(Code.SYNTAX, text))
             return
-        taken = self._allowed(command, grant)
-        for stream in taken:
+        taken = []
+        for stream, refusal in self._decided(command, grant):
+            if refusal is not None:
+                self._refuse(refusal, stream)
+                continue
+            taken.append(stream)
             self._say(answers.accepted(command, stream, time_in, self._around.now()))
         if taken:
             self._catching_up[command.channel] = asyncio.create_task(self._catch_up(command, cursor, taken))
@@ -236,23 +244,24 @@ class Session:
         self._say(answers.data(channel, "resumed", [], cursor=self._hub.cursor(channel)))
         self._list(command.req_id, self._around.now())
 
-    def _allowed(self, command: Subscribe, grant: Grant) -> list[Stream]:
-        """The streams that may be taken on; the others are refused, each with its reason."""
+    def _decided(self, command: Subscribe, grant: Grant) -> list[tuple[Stream, Refusal | None]]:
+        """Which of the streams may not be taken on, and why."""
         held = self._hub.clients[self]
         free = self._limits.max_subscriptions - len(held)
-        taken = []
+        decided = []
         for stream in command.streams:
+            refusal = None
             if not grant.allows(stream):
-                self._refuse(command.refusal(Code.NOT_ALLOWED, grant.refusal(stream)), stream)
+                refusal = command.refusal(Code.NOT_ALLOWED, grant.refusal(stream))
             elif not is_pattern(stream.symbol) and stream.symbol not in self._hub.market:
-                self._refuse(command.refusal(Code.UNKNOWN_SYMBOL, f"unknown symbol {stream.symbol}"), stream)
+                refusal = command.refusal(Code.UNKNOWN_SYMBOL, f"unknown symbol {stream.symbol}")
             elif stream not in held and free < 1:
                 text = f"at most {self._limits.max_subscriptions} subscriptions"
-                self._refuse(command.refusal(Code.SYMBOL_LIMIT, text), stream)
+                refusal = command.refusal(Code.SYMBOL_LIMIT, text)
             else:
                 free -= stream not in held
-                taken.append(stream)
-        return taken
+            decided.append((stream, refusal))
+        return decided
 
     def _newest(self, channel: str) -> list[Row]:
         return self._hub.newest(self, channel)

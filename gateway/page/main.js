@@ -4,7 +4,7 @@
 // data-last-time (opening of the last bar, epoch ms), data-last-close and data-updates (live changes drawn).
 
 import { Chart } from "./chart.js";
-import { Connection } from "./socket.js";
+import { Client } from "./client.js";
 import { Series } from "./series.js";
 
 const PAGE_OF_BARS = 1000;
@@ -39,7 +39,7 @@ function notice(text) {
 }
 
 function state(name) {
-  const words = { connecting: "connecting", live: "live", quiet: "feed quiet", lost: "connection lost" };
+  const words = { connecting: "connecting", live: "live", quiet: "feed quiet", lost: "connection lost", refused: "token needed" };
   $("state").dataset.state = name;
   $("state").lastElementChild.textContent = words[name];
 }
@@ -180,7 +180,7 @@ async function older() {
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 const base = new URL("v1/ws", location.href);
 base.protocol = scheme;
-const connection = new Connection(base.href, {
+const connection = new Client(base.href, {
   state,
   reconnected: () => {
     if (series.symbol) load(series.size === 0);

@@ -8,12 +8,13 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, imports, stack, topics, worlds
+from infra.cli import bars, components, imports, stack, tokens, topics, worlds
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
 from infra.cli.replay import replay
 from infra.cli.tail import tail
 from infra.cli.verify import verify
+from infra.cli.watch import watch
 from schemas.errors import ArbitrexError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ for group, name in ((worlds.app, "world"), (topics.app, "topics"), (imports.app,
 app.command(rich_help_panel=WORLDS)(replay)
 for command in (calendar, tail, verify, explain):
     app.command(rich_help_panel=PROOF)(command)
+app.add_typer(tokens.app, name="token", rich_help_panel="Gateway")
+app.command(rich_help_panel="Gateway")(watch)
 app.add_typer(bars.app, name="bars", rich_help_panel=PROOF)
 
 

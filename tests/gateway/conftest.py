@@ -124,6 +124,13 @@ async def settled(http: aiohttp.ClientSession, market: FakeMarket) -> None:
                 return
 
 
+async def holds(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of events
+            await asyncio.sleep(0.02)
+
+
 async def body(http: aiohttp.ClientSession, path: str, **query: str) -> dict[str, Any]:
     """The answer to a REST request that succeeds."""
     async with http.get(f"/v1/{path}", params=query) as response:

@@ -48,7 +48,7 @@ async def test_a_cursor_continues_exactly(
     before = len(eurusd.ticks)
     await asyncio.to_thread(eurusd.publish, 30)
     await asyncio.to_thread(xauusd.publish, 30)
-    got = []
+    got: list[dict[str, Any]] = []
     while not any(row["symbol"] == "EURUSD" for row in got):
         message = await first.hear()
         got += message["data"]

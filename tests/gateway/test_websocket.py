@@ -211,7 +211,7 @@ async def narrow(desk: Desk) -> AsyncIterator[tuple[Child, aiohttp.ClientSession
     """A gateway with little patience."""
     limits = GatewaySettings(
         port=0, max_connections=2, max_subscriptions=2, max_messages_per_second=5, queue_messages=10,
-        origins=("https://desk.example",), heartbeat_seconds=60,
+        queue_bytes=65_536, origins=("https://desk.example",), heartbeat_seconds=60,
     )  # fmt: skip
     with Child(desk.settings.model_copy(update={"gateway": limits}), "gateway") as child:
         async with aiohttp.ClientSession(child.ready["url"]) as session:
@@ -263,7 +263,7 @@ async def test_a_client_that_does_not_read_is_closed_and_counted(
     try:
         async with asyncio.timeout(120):
             while 'arbitrex_gateway_slow_clients_total{action="close"} 1.0' not in await metrics():
-                await published(eurusd, 2_000, step=1)
+                await published(eurusd, 8_000, step=1)
             while "arbitrex_gateway_clients 0.0" not in await metrics():
                 await published(eurusd)
     finally:
