@@ -16,17 +16,21 @@ from gateway.access import LOOPBACK, Access
 from gateway.assets import Assets
 from gateway.catchup import LogReader
 from gateway.door import GRANT, Door, Reception
+from gateway.endpoints import ENDPOINTS
 from gateway.history import History
 from gateway.hub import Hub
 from gateway.limits import Addresses
 from gateway.outbox import Slow
 from gateway.protocol import Code
+from gateway.query import Query
 from gateway.session import Session, Surroundings, Wishes
 from gateway.socket import Socket
 from gateway.tokens import TokenFile
+from gateway.udf import Udf
 from gateway.wire import WIRES
 from infra import metrics
 from infra.settings import Settings
+from schemas.codec import Codec
 from schemas.errors import SettingsError
 
 _CONFLATION_SECONDS: Final = 0.02
@@ -48,7 +52,14 @@ class Gateway:
     """The application and what its handlers share; ``alive`` says whether Kafka is being followed."""
 
     def __init__(
-        self, settings: Settings, hub: Hub, history: History, log_reader: LogReader, alive: Callable[[], bool]
+        self,
+        settings: Settings,
+        hub: Hub,
+        history: History,
+        log_reader: LogReader,
+        *,
+        codec: Codec,
+        alive: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._hub = hub
@@ -63,7 +74,8 @@ class Gateway:
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/ready", self._ready)
         self.app.router.add_get("/metrics", self._metrics)
-        self.app.add_routes(rest.Api(settings, hub.market, history).routes())
+        self.app.add_routes(rest.Api(settings, hub.market, history, codec, now_ms).routes())
+        self.app.add_routes(Udf(settings, hub.market, history, now_ms).routes())
         self.app.add_routes(Assets().routes())
         self.app.cleanup_ctx.append(self._heartbeats)
         self.app.cleanup_ctx.append(self._conflation)
@@ -136,7 +148,7 @@ async def _every(seconds: float, action: Callable[[], None]) -> AsyncIterator[No
 
 def _wishes(request: web.Request) -> tuple[Wishes, bool]:
     """What a client asks for in the address it connects to. Raises BadParameterError."""
-    query = rest.Query(request, "codec", "slow", "compress")
+    query = Query(request, *ENDPOINTS["/v1/ws"].parameters)
     codec = query.choice("codec", tuple(WIRES), "json")
     slow = Slow(query.choice("slow", tuple(Slow), Slow.CLOSE))
     return Wishes(WIRES[codec], slow), query.choice("compress", ("true", "false"), "false") == "true"

@@ -64,22 +64,22 @@ class History:
             found = [row for row in recent if row["ts_open"] < end and (start is None or row["ts_open"] >= start)]
             return found[:limit] if start is not None else found[-limit:]
         if start is not None:
-            return (await self._run(lambda: self._bars(symbol, timeframe, (start, end), window.since, recent)))[:limit]
+            return (await self.run(lambda: self._bars(symbol, timeframe, (start, end), window.since, recent)))[:limit]
         newest = min(end, self._market.newest[protocol.LIVE] or self._market.newest[protocol.BARS] or end)
         first = max(newest - 2 * limit * length(timeframe, newest) - _WEEK, 0)
-        rows = await self._run(lambda: self._bars(symbol, timeframe, (first, end), window.since, recent))
+        rows = await self.run(lambda: self._bars(symbol, timeframe, (first, end), window.since, recent))
         if len(rows) < limit and first > 0:
-            rows = await self._run(lambda: self._bars(symbol, timeframe, (0, end), window.since, recent))
+            rows = await self.run(lambda: self._bars(symbol, timeframe, (0, end), window.since, recent))
         return rows[-limit:]
 
     async def ticks(self, symbol: str, after: TickId, end: int, limit: int) -> list[Row]:
         """The first ``limit`` clean ticks later than ``after`` and before ``end``, by time and ordinal."""
-        return await self._run(lambda: self._ticks(symbol, after, end, limit))
+        return await self.run(lambda: self._ticks(symbol, after, end, limit))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, read: Callable[[], T]) -> T:
+    async def run(self, read: Callable[[], T]) -> T:
         if self._waiting >= _MOST_WAITING:
             raise BusyError(f"{_MOST_WAITING} requests for history already wait; try again in a moment")
         self._waiting += 1

@@ -45,7 +45,7 @@ async def errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
         return problem(error.status, error.reason)
 
 
-def answer(body: dict[str, Any], status: int = 200) -> web.Response:
+def answer(body: Any, status: int = 200) -> web.Response:
     """A JSON response that nothing may keep."""
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)

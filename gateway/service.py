@@ -61,7 +61,7 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
     history, log_reader = History(settings, codec, hub.market), LogReader(settings, codec)
     tls = _tls(settings)
     runner = web.AppRunner(
-        Gateway(settings, hub, history, log_reader, lambda: follower.is_alive).app,
+        Gateway(settings, hub, history, log_reader, codec=codec, alive=lambda: follower.is_alive).app,
         access_log=None,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
