@@ -69,6 +69,7 @@ ENDPOINTS: Final = {
     ),
     "/v1/gaps": Endpoint("Since when the log holds every tick of a symbol, and except for which gaps", ("symbol",)),
     "/v1/openapi.json": Endpoint("This description"),
+    "/v1/asyncapi.json": Endpoint("The WebSocket's description, AsyncAPI 3"),
     "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress")),
     "/health": Endpoint("Whether the process lives"),
     "/ready": Endpoint("Whether Kafka is followed"),

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from gateway.asyncapi import asyncapi
 from gateway.door import GRANT
 from gateway.endpoints import ENDPOINTS, openapi
 from gateway.formats import rows_answer
@@ -42,7 +43,8 @@ class Api:
         self._history = history
         self._codec = codec
         self._now = now
-        self._openapi = openapi(version("arbitrex"))
+        release = version("arbitrex")
+        self._descriptions = {"/v1/openapi.json": openapi(release), "/v1/asyncapi.json": asyncapi(release)}
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -53,6 +55,7 @@ class Api:
             web.get("/v1/missing", self._missing),
             web.get("/v1/gaps", self._gaps),
             web.get("/v1/openapi.json", self._description),
+            web.get("/v1/asyncapi.json", self._description),
         ]
 
     async def _symbols(self, request: web.Request) -> web.Response:
@@ -134,7 +137,7 @@ class Api:
 
     async def _description(self, request: web.Request) -> web.Response:
         _checked(request)
-        return answer(self._openapi)
+        return answer(self._descriptions[request.path])
 
     def _symbol(self, request: web.Request, query: Query, *channels: str) -> str:
         symbol, grant = query.text("symbol"), request[GRANT]

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import jsonschema
 import pytest
 
+from gateway.asyncapi import answers
 from infra import kafka as clients
 from infra import provision
 from infra.registry import client as registry
@@ -38,6 +40,7 @@ class Talk:
         while True:
             message: dict[str, Any] = await self.socket.receive_json(timeout=20)
             assert message["seq"] == len(self.heard) + 1
+            described(message)
             self.heard.append(message)
             if message.get("channel") not in {"heartbeat", "status"}:
                 return message
@@ -122,6 +125,16 @@ async def settled(http: aiohttp.ClientSession, market: FakeMarket) -> None:
             bars = (await body(http, "bars", symbol=market.symbol, timeframe="M1", limit="1"))["bars"]
             if set(known) == {market.time} and bars and bars[0]["ts_open"] == newest:
                 return
+
+
+_DESCRIBED = jsonschema.Draft202012Validator({"oneOf": list(answers().values())})
+
+
+def described(message: dict[str, Any]) -> None:
+    """Whether a message of the gateway is just one of those that its AsyncAPI description has."""
+    if not _DESCRIBED.is_valid(message):
+        shown = jsonschema.exceptions.best_match(_DESCRIBED.iter_errors(message))
+        raise AssertionError(f"{message}: {shown}")
 
 
 async def holds(condition: Callable[[], object], seconds: float = 60) -> None:
