@@ -24,7 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import BrokerError, DecodeError, UnknownSchemaError
 from schemas.records import FeedEvent, LiveBars, SymbolSpec
 
-_FLUSH_SECONDS: Final = 0.02
+_FLUSH_SECONDS: Final = 0.01
 """How long records are gathered before they are passed on together."""
 _FLUSH_RECORDS: Final = 2_000
 _LOAD_RECORDS: Final = 20_000

@@ -200,6 +200,7 @@ class _gateway:  # noqa: N801 - used as a context manager only
 
     async def _kill(self) -> None:
         await asyncio.to_thread(self._child.kill)
+        self._child.__exit__()  # closes its pipes
         self._result.kills += 1
         self._child = await asyncio.to_thread(Child(self._settings, "gateway").__enter__)
 

@@ -2,7 +2,8 @@
 
     python -m tests.acceptance.gateway_load --rate 20000 --seconds 60
 
-The world comes from the environment, as for a component. Written in transactions, as the processor does.
+The world comes from the environment, as for a component. Written in transactions, as the processor does, unless told
+otherwise; ``ts_recv`` is when a tick was handed to Kafka's client.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.acceptance.oracle import DATA
 FEED = "oanda"
 COUNT = 40
 WEEK = 7 * 86_400_000
-TURN_SECONDS = 0.05
+_TURN_SECONDS, _PLAIN_SECONDS = 0.05, 0.002
 
 
 def names() -> list[str]:
@@ -76,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=20_000.0)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--plain", action="store_true", help="without transactions, each tick when it is due")
     chosen = parser.parse_args()
     settings = load()
     codec = connect(settings)
@@ -84,19 +86,26 @@ def main() -> None:
     files = [list(lean.discover([folder]).files) for folder in folders]
     header = codec.headers["Tick"]
     all_series = [Series(name, number, files[number % len(files)], header) for number, name in enumerate(names())]
-    producer = clients.producer(settings.kafka, transactional_id=f"load-{settings.world}")
-    producer.init_transactions(30)
+    producer = clients.producer(
+        settings.kafka, transactional_id=None if chosen.plain else f"load-{settings.world}", **{"linger.ms": 1}
+    )
+    if not chosen.plain:
+        producer.init_transactions(30)
+    turn = _PLAIN_SECONDS if chosen.plain else _TURN_SECONDS
     start = time.monotonic()
     while (passed := time.monotonic() - start) < chosen.seconds:
-        producer.begin_transaction()
+        if not chosen.plain:
+            producer.begin_transaction()
         for series in all_series:
             due = int(passed * chosen.rate / COUNT) - series.sent
             partition = clients.partition_for(series.symbol, partitions)
             for value, moment in series.take(due) if due > 0 else ():
                 producer.produce(topic, value, series.symbol, partition, timestamp=moment)
                 producer.poll(0)
-        producer.commit_transaction(30)
-        time.sleep(max(0.0, TURN_SECONDS - (time.monotonic() - start - passed)))
+        if not chosen.plain:
+            producer.commit_transaction(30)
+        time.sleep(max(0.0, turn - (time.monotonic() - start - passed)))
+    producer.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The Python client over a gateway that is killed under it: each tick once, in order."""
+"""The clients: what they do about a gateway that asks for a token, and one that is killed under them.
+
+tests/acceptance/gateway.py does the latter to twenty of the Python one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.client import Client, GatewayError, Message
+from gateway.client import Client, GatewayError
+from gateway.tokens import TokenFile
 from infra import ports
 from infra.settings import GatewaySettings
 from schemas.codec import to_avro
@@ -22,47 +26,7 @@ NODE = shutil.which("node")
 pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 
-async def test_a_killed_gateway_is_come_back_to_without_loss_or_repeat(
-    desk: Desk, eurusd: FakeMarket, xauusd: FakeMarket
-) -> None:
-    gateway = GatewaySettings(port=ports.free_port(), heartbeat_seconds=1)
-    settings = desk.settings.model_copy(update={"gateway": gateway})
-    before = {market.symbol: len(market.ticks) for market in (eurusd, xauusd)}
-    got: dict[str, list[dict[str, Any]]] = {"EURUSD": [], "XAUUSD": []}
-    told: list[Message] = []
-    async with Client(f"http://127.0.0.1:{gateway.port}") as client:
-        await client.subscribe("ticks", "*", snapshot=True)
-
-        async def listen() -> None:
-            async for message in client:
-                told.append(message)
-                if message.channel == "ticks" and message.type == "update":
-                    for row in message.rows:
-                        got[row["symbol"]].append(row)
-
-        def complete() -> bool:
-            return all(len(got[m.symbol]) >= len(m.ticks) - before[m.symbol] for m in (eurusd, xauusd))
-
-        listening = asyncio.create_task(listen())
-        for _ in range(2):
-            with Child(settings, "gateway") as child:
-                await holds(lambda: any(m.channel == "ticks" and m.type in {"snapshot", "resumed"} for m in told))
-                await asyncio.to_thread(eurusd.publish, 20)
-                await holds(complete)
-                child.kill()
-            told.clear()
-            await asyncio.to_thread(xauusd.publish, 20)
-        with Child(settings, "gateway"):
-            await holds(complete)
-        listening.cancel()
-    for market in (eurusd, xauusd):
-        made = [to_avro(tick) for tick in market.ticks[before[market.symbol] :]]
-        assert got[market.symbol] == made
-
-
 async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> None:
-    from gateway.tokens import TokenFile
-
     file = TokenFile(tmp_path / "tokens.json")
     shown, token = file.create("bot", symbols=["EUR*"], channels=["ticks"], rate=None, expires=None, now=0)
     assert shown.rpartition("_")[2] not in file.path.read_text()
