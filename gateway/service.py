@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 from typing import Final
-
-from aiohttp import web
 
 from gateway.app import Gateway
 from gateway.catchup import LogReader
 from gateway.feed import Feed
 from gateway.history import History
 from gateway.hub import Hub
+from gateway.listener import Listener
 from gateway.market import Market, Update
 from infra import logs, provision
 from infra.process import Process
 from infra.registry.client import connect
 from infra.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import SettingsError
 
-_SHUTDOWN_SECONDS: Final = 5.0
 _UPDATES_AHEAD: Final = 4
 """Updates that may wait for the event loop before the reading thread does."""
 
@@ -59,47 +55,19 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
     process.on_stop(stop)
     follower = Follower(feed, hub, loop)
     history, log_reader = History(settings, codec, hub.market), LogReader(settings, codec)
-    tls = _tls(settings)
-    runner = web.AppRunner(
-        Gateway(settings, hub, history, log_reader, codec=codec, alive=lambda: follower.is_alive).app,
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
+    gateway = Gateway(settings, hub, history, log_reader, codec=codec, alive=lambda: follower.is_alive)
+    listener = Listener(settings.gateway, gateway.app)
     try:
-        host, port = settings.gateway.host, settings.gateway.port
-        try:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        except OSError as error:
-            raise SettingsError(
-                f"ARBITREX_GATEWAY__PORT={port}: cannot listen on {host} ({error.strerror}); "
-                "choose another port, or 0 for any free one"
-            ) from error
-        bound = runner.addresses[0][1]
-        process.ready(url=f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}")
+        process.ready(url=await listener.start())
         following = asyncio.ensure_future(follower.run())
         await asyncio.wait({following, asyncio.ensure_future(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
         follower.stopping.set()
         await following
     finally:
         follower.stopping.set()
-        await runner.cleanup()
+        await listener.close()
         history.close()
         log_reader.close()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    certificate, key = settings.gateway.tls_certificate, settings.gateway.tls_key
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"ARBITREX_GATEWAY__TLS_CERTIFICATE={certificate}: cannot be used with its key ({error}); give both as PEM"
-        ) from error
-    return context
 
 
 class Follower:

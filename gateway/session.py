@@ -44,6 +44,8 @@ _PATIENCE_SECONDS: Final = 10
 _LONGEST_REASON: Final = 123
 """Bytes of a close frame that are left for the reason. Source: RFC 6455, 5.5."""
 _AUTHENTICATION_SECONDS: Final = 10.0
+_MOST_SNAPSHOT_ROWS: Final = 50_000
+"""What one command may be answered with."""
 _SLOWEST_PAGE_SECONDS: Final = 30.0
 """How long a client that catches up may take over one message."""
 
@@ -192,16 +194,21 @@ class Session:
         self._list(command.req_id, time_in)
 
     def _subscribe(self, command: Subscribe, grant: Grant, time_in: int) -> None:
-        decided = self._decided(command, grant)
-        taken = [stream for stream, refusal in decided if refusal is None]
-        self._hub.subscribe(self, command.channel, taken, command.interval)
-        for stream, refusal in decided:
+        taken, rows = [], 0
+        for stream, refusal in self._decided(command, grant):
+            snapshot = self._hub.snapshot(stream, command.snapshot) if command.snapshot and not refusal else None
+            rows += len(snapshot["data"]) if snapshot else 0
+            if refusal is None and rows > _MOST_SNAPSHOT_ROWS:
+                text = f"the snapshots would hold more than {_MOST_SNAPSHOT_ROWS} rows; ask for fewer, or snapshot: 1"
+                refusal = command.refusal(Code.TOO_LARGE, text)  # noqa: PLW2901 - one more reason
             if refusal is not None:
                 self._refuse(refusal, stream)
                 continue
+            taken.append(stream)
             self._say(answers.accepted(command, stream, time_in, self._around.now()))
-            if command.snapshot:
-                self._say(self._hub.snapshot(stream, command.snapshot))
+            if snapshot:
+                self._say(snapshot)
+        self._hub.subscribe(self, command.channel, taken, command.interval)  # nothing has come in between
 
     def _resume(self, command: Subscribe, cursor: Cursor, grant: Grant, time_in: int) -> None:
         """Go on from a cursor; it stands for all subscriptions of a channel, so there may be none yet."""

@@ -11,6 +11,7 @@ import shutil
 from typing import Any
 
 import pytest
+import websockets
 
 from gateway.client import Client, GatewayError
 from gateway.tokens import TokenFile
@@ -95,3 +96,14 @@ async def test_the_javascript_client_comes_back_as_well(desk: Desk, eurusd: Fake
     got = [row for each in heard if each.get("type") == "update" for row in each["data"]]
     assert got == [to_avro(tick) for tick in eurusd.ticks[before:]]
     assert [each["type"] for each in heard if each.get("type") == "snapshot"] == ["snapshot"]
+
+
+async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -> None:
+    async with websockets.connect(f"{desk.url.replace('http', 'ws')}/v1/ws?compress=true") as socket:
+        await socket.send('{"method":"subscribe","params":{"channel":"ticks","symbol":"EUR*"}}')
+        heard: list[dict[str, Any]] = []
+        async with asyncio.timeout(20):
+            while not any(message.get("type") == "snapshot" and message["channel"] == "ticks" for message in heard):
+                heard.append(json.loads(await socket.recv()))
+        assert heard[-1]["data"] == [to_avro(eurusd.ticks[-1])]
+        assert socket.protocol.extensions

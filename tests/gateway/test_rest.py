@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import polars as pl
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.endpoints import TABLES
 from gateway.feed import watermarks
@@ -154,7 +155,8 @@ async def test_health_readiness_and_metrics(http: aiohttp.ClientSession) -> None
         async with http.get(path) as response:
             assert response.status == 200
     async with http.get("/metrics") as response:
-        assert "arbitrex_gateway_clients" in await response.text()
+        families = {family.name for family in text_string_to_metric_families(await response.text())}
+    assert "arbitrex_gateway_clients" in families
 
 
 async def test_the_page_allows_only_itself_and_is_validated(http: aiohttp.ClientSession) -> None:
