@@ -138,6 +138,8 @@ class GatewaySettings(_Section):
     """Foreign origins whose pages may connect; the gateway's own always may."""
     tokens_file: Path | None = None
     """Who may see what, written by ``arbitrex token``; none: ``tokens.json`` in the home folder."""
+    token: SecretStr | None = None
+    """What ``arbitrex watch`` shows to a gateway that asks for one."""
     open: bool = False
     """Let anybody in without a token, from other machines, too."""
     tls_certificate: Path | None = None

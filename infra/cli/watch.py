@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gateway.client import Client
+    from gateway.client import Client, Message
+    from infra.settings import Settings
 
 _INTERVAL_MS: Final = 200
-_TOKEN: Final = "ARBITREX_TOKEN"  # noqa: S105 - where it is looked for
-_UNKNOWN_SYMBOL: Final = 412
+_NOT_AUTHENTICATED: Final = 401
 
 
 @dataclass(slots=True)
@@ -32,9 +31,8 @@ class Quote:
     """What is shown of one symbol."""
 
     tick: dict[str, Any]
-    ticks: int = 0
-    """Since the command began."""
     way: str = ""
+    """The colour of where the bid went."""
 
 
 @dataclass(slots=True)
@@ -47,22 +45,34 @@ class Board:
     problem: str = ""
     newest: int | None = None
     """The newest tick of any symbol, as heartbeats tell."""
+    answered: int = 0
+    """How many of the subscriptions."""
 
-    def take(self, channel: str, kind: str, rows: list[dict[str, Any]], merged: int) -> None:
-        """A message of the gateway."""
-        if channel == "connection":
-            self.state = kind
-        elif channel == "heartbeat":
-            self.newest = rows[0]["newest"]["ticks"]
-        elif channel == "ticks" and kind in {"update", "snapshot"}:
-            for row in rows:
-                before = self.quotes.get(row["symbol"])
-                quote = Quote(row, before.ticks if before else 0, before.way if before else "")
-                if before is not None and row["bid"] != before.tick["bid"]:
-                    quote.way = "green" if row["bid"] > before.tick["bid"] else "red"
-                self.quotes[row["symbol"]] = quote
-            if kind == "update" and len(rows) == 1:
-                self.quotes[rows[0]["symbol"]].ticks += merged
+    def take(self, message: Message) -> None:
+        """What the gateway told. Raises GatewayError when it wants a token."""
+        from gateway.client import GatewayError
+
+        match message.channel, message.type:
+            case _, "error":
+                self.problem = message.raw["error"]
+                self.answered += 1
+                if message.raw["code"] == _NOT_AUTHENTICATED:
+                    raise GatewayError(self.problem)
+            case "connection", state:
+                self.state = state
+            case "heartbeat", _:
+                self.newest = message.rows[0]["newest"]["ticks"]
+            case "ticks", "update" | "snapshot" as kind:
+                self.answered += kind == "snapshot"
+                for row in message.rows:
+                    self._quote(row)
+
+    def _quote(self, row: dict[str, Any]) -> None:
+        before = self.quotes.get(row["symbol"])
+        way = before.way if before else ""
+        if before is not None and row["bid"] != before.tick["bid"]:
+            way = "green" if row["bid"] > before.tick["bid"] else "red"
+        self.quotes[row["symbol"]] = Quote(row, way)
 
     def table(self, now_ms: int) -> Table:
         from rich.table import Table
@@ -93,21 +103,23 @@ def watch(
 ) -> None:
     """Show live quotes until Ctrl-C: bid, ask, spread and age of each symbol's newest tick.
 
-    A lost connection comes back by itself. A gateway that asks for a token takes it from ARBITREX_TOKEN.
+    A lost connection comes back by itself. A gateway that asks for a token is shown ARBITREX_GATEWAY__TOKEN.
 
         arbitrex watch EURUSD XAUUSD
         arbitrex watch 'EUR*' --url https://gateway.example:8080
     """
     from gateway.client import Client, GatewayError
+    from infra.settings import load
 
-    address = url or _address()
+    settings = load()
+    address, token = (url or _address(settings)).rstrip("/"), settings.gateway.token
     board = Board(address)
-    client = Client(address, token=os.environ.get(_TOKEN) or None, slow="conflate")
+    client = Client(address, token=token.get_secret_value() if token else None, slow="conflate")
     with stopping() as stop:
         try:
             asyncio.run(_watch(client, board, symbols or ["*"], stop, once=once))
         except GatewayError as error:
-            raise ComponentError(f"{address}: {error}; a token comes from ARBITREX_TOKEN") from error
+            raise ComponentError(f"{address}: {error}; give a token in ARBITREX_GATEWAY__TOKEN") from error
 
 
 async def _watch(client: Client, board: Board, symbols: list[str], stop: Event, *, once: bool) -> None:
@@ -134,28 +146,27 @@ async def _watch(client: Client, board: Board, symbols: list[str], stop: Event, 
 
 
 async def _listen(client: Client, board: Board, wanted: int, *, once: bool = False) -> None:
-    unknown = 0
     async for message in client:
-        board.take(message.channel, message.type, message.rows, message.raw.get("merged", 1))
-        if message.type == "error":
-            board.problem = message.raw["error"]
-            unknown += message.raw["code"] == _UNKNOWN_SYMBOL
-            if unknown == wanted:
+        board.take(message)
+        if once and message.type == "lost":
+            raise ComponentError(
+                f"the gateway at {board.url} does not answer; start it with arbitrex up, or give --url"
+            )
+        if board.answered >= wanted:
+            if board.problem and not board.quotes:
                 raise UsageError(f"{board.problem}; arbitrex watch without symbols shows all there are")
-        if once and board.quotes:
-            return
+            if once:
+                return
 
 
-def _address() -> str:
-    from infra.settings import load
+def _address(settings: Settings) -> str:
     from infra.supervisor.runfile import read
 
-    run = read(load().home)
+    run, gateway = read(settings.home), settings.gateway
     if run is not None:
         return run.page
-    settings = load().gateway
-    scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{'127.0.0.1' if settings.host in {'0.0.0.0', '::'} else settings.host}:{settings.port}"  # noqa: S104
+    scheme = "https" if gateway.tls_certificate else "http"
+    return f"{scheme}://{'127.0.0.1' if gateway.host in {'0.0.0.0', '::'} else gateway.host}:{gateway.port}"  # noqa: S104
 
 
 def _decimals(price: float) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from infra.settings import GatewaySettings
 from schemas.codec import to_avro
 from tests.gateway.conftest import Desk, holds
 from tests.gateway.market import FakeMarket
-from tests.support import ROOT, Child
+from tests.support import ROOT, Child, environment
 
 NODE = shutil.which("node")
 
@@ -107,3 +108,23 @@ async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -
                 heard.append(json.loads(await socket.recv()))
         assert heard[-1]["data"] == [to_avro(eurusd.ticks[-1])]
         assert socket.protocol.extensions
+
+
+async def test_watch_prints_quotes(desk: Desk, eurusd: FakeMarket) -> None:
+    command = [sys.executable, "-m", "infra.cli", "watch", "--once", "--url", desk.url]
+
+    async def watch(*symbols: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command, *symbols, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
+            env=environment(desk.settings),
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode, out.decode()
+
+    code, shown = await watch("EUR*", "XAUUSD")
+    assert code == 0, shown
+    assert f"{eurusd.ticks[-1].bid:.5f}" in shown
+    assert "XAUUSD" in shown
+    code, shown = await watch("NOPE")
+    assert code == 2
+    assert "unknown symbol NOPE" in shown
