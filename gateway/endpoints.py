@@ -15,6 +15,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "to": _TIME,
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": USUAL_ROWS},
     "cursor": {"type": "string", "pattern": r"^\d{1,15}\.\d{1,15}$", "description": "`next` of the page before"},
+    "speed": {"type": "string", "description": "0.1 to 10000 times its pace, or max", "default": "max"},
     "codec": {"type": "string", "enum": ["json", "msgpack"], "default": "json"},
     "slow": {"type": "string", "enum": ["close", "skip", "conflate"], "default": "close"},
     "compress": {"type": "string", "enum": ["true", "false"], "default": "false"},
@@ -64,6 +65,11 @@ ENDPOINTS: Final = {
         rows=True,
     ),
     "/v1/ticks": Endpoint("Clean ticks by time and ordinal", ("symbol",), ("from", "to", "limit", "cursor"), rows=True),
+    "/v1/replay": Endpoint(
+        "The clean ticks of several symbols in the order of their time, as a stream: NDJSON or Arrow",
+        ("symbol", "from", "to"),
+        ("speed",),
+    ),
     "/v1/missing": Endpoint(
         "Why bars do not exist: market_closed, quiet or feed_gap", ("symbol", "timeframe", "from"), ("to",)
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway import answers
@@ -24,7 +24,8 @@ _LOOK_SECONDS: Final = 0.02
 class Client(Protocol):
     """A connection as the hub sees it."""
 
-    def offer(self, frame: Frame) -> None:
+    @property
+    def offer(self) -> Callable[[Frame], None]:
         """Queue a frame; never blocks."""
 
 

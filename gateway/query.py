@@ -12,6 +12,8 @@ from gateway.problems import BadParameterError
 
 MOST_ROWS: Final = 10_000
 USUAL_ROWS: Final = 1_000
+LEAST_SPEED: Final = 0.1
+MOST_SPEED: Final = 10_000
 END_OF_TIME: Final = 253_402_300_800_000
 """The year 10000."""
 
@@ -65,6 +67,21 @@ class Query:
         if not _is_number(time) or not _is_number(ordinal):
             raise BadParameterError("cursor", f"cursor {value} is not one that next gave")
         return int(time), int(ordinal)
+
+    def speed(self) -> float | None:
+        """How many times its pace; None: as fast as possible."""
+        value = self._query.get("speed", "max")
+        if value == "max":
+            return None
+        try:
+            speed = float(value)
+        except ValueError:
+            speed = 0.0
+        if not LEAST_SPEED <= speed <= MOST_SPEED:
+            raise BadParameterError(
+                "speed", f"speed {value} is neither max nor a number from {LEAST_SPEED} to {MOST_SPEED}"
+            )
+        return speed
 
     def _time(self, name: str) -> int | None:
         value = self._query.get(name)

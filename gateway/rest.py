@@ -18,6 +18,7 @@ from gateway.market import Market, Row, spec_row
 from gateway.problems import BadParameterError, answer
 from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, TICKS
 from gateway.query import Query
+from gateway.replay import MOST_SYMBOLS, Replays
 from infra.market.counts import is_count
 from infra.series_log import SeriesLog
 from infra.series_missing import missing_of
@@ -41,6 +42,7 @@ class Api:
         self._timeframes = settings.bars.timeframes
         self._market = market
         self._history = history
+        self._replays = Replays(history)
         self._codec = codec
         self._now = now
         release = version("arbitrex")
@@ -52,6 +54,7 @@ class Api:
             web.get("/v1/latest", self._latest),
             web.get("/v1/bars", self._bars),
             web.get("/v1/ticks", self._ticks),
+            web.get("/v1/replay", self._replay),
             web.get("/v1/missing", self._missing),
             web.get("/v1/gaps", self._gaps),
             web.get("/v1/openapi.json", self._description),
@@ -101,6 +104,17 @@ class Api:
         head = {"symbol": symbol, "ticks": rows, "next": more}
         return rows_answer(request, "Tick", rows, head, {"cursor": more} if more else None)
 
+    async def _replay(self, request: web.Request) -> web.StreamResponse:
+        query = _checked(request)
+        names = list(dict.fromkeys(query.text("symbol").split(",")))
+        if len(names) > MOST_SYMBOLS:
+            raise BadParameterError("symbol", f"at most {MOST_SYMBOLS} symbols, with commas between them")
+        for name in names:
+            self._seen(request, name, TICKS)
+        query.text("from"), query.text("to")
+        start, end = query.span()
+        return await self._replays.stream(request, names, (start or 0, end), query.speed())
+
     async def _missing(self, request: web.Request) -> web.Response:
         query = _checked(request)
         symbol = self._symbol(request, query, BARS)
@@ -140,13 +154,17 @@ class Api:
         return answer(self._descriptions[request.path])
 
     def _symbol(self, request: web.Request, query: Query, *channels: str) -> str:
-        symbol, grant = query.text("symbol"), request[GRANT]
+        symbol = query.text("symbol")
+        self._seen(request, symbol, *channels)
+        return symbol
+
+    def _seen(self, request: web.Request, symbol: str, *channels: str) -> None:
+        grant = request[GRANT]
         for channel in channels:
             if not grant.sees(channel, symbol):
                 raise BadParameterError("symbol", f"this token does not allow {channel} of {symbol}", 403)
         if symbol not in self._market:
             raise BadParameterError("symbol", f"unknown symbol {symbol}", 404)
-        return symbol
 
 
 def _checked(request: web.Request) -> Query:

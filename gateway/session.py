@@ -81,6 +81,8 @@ class Session:
         self._wire = wishes.wire
         bounds = self._limits.queue_messages, self._limits.queue_bytes
         self._outbox = Outbox(socket, wishes.wire, wishes.slow, bounds=bounds, newest=self._newest, full=self._too_slow)
+        self.offer: Callable[[Frame], None] = self._outbox.offer
+        """Queue a frame; a client that is too slow is dealt with as it wished."""
         self._budget = RateLimit(self._limits.max_messages_per_second)
         self._catching_up: dict[str, asyncio.Task[None]] = {}
         self._farewell: tuple[int, bytes] | None = None
@@ -108,10 +110,6 @@ class Session:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ClientConnectionResetError):
                 raise result
-
-    def offer(self, frame: Frame) -> None:
-        """Queue a frame; a client that is too slow is dealt with as it wished."""
-        self._outbox.offer(frame)
 
     def close(self, code: Code | WSCloseCode, reason: str) -> None:
         """Close once the queue is written. An error of ours is told first and becomes a close code of ours."""

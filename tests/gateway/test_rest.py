@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.endpoints import TABLES
 from gateway.feed import watermarks
+from gateway.replay import WRITERS
 from infra import kafka as clients
 from infra.lake import tables
 from infra.settings import LakeSettings, Settings
@@ -219,7 +222,7 @@ async def test_openapi_describes_every_address_and_its_parameters(http: aiohttp.
         if path in {"/v1/ws", "/metrics"}:
             continue
         needed = [each["name"] for each in described[path]["get"]["parameters"] if each["required"]]
-        values = {"symbol": "EURUSD", "timeframe": "M1", "from": str(START)}
+        values = {"symbol": "EURUSD", "timeframe": "M1", "from": str(START), "to": str(START + MINUTE)}
         async with http.get(path, params={name: values[name] for name in needed}) as response:
             assert response.status == 200, await response.text()
         for name in needed:
@@ -265,3 +268,32 @@ async def test_udf_as_tradingview_asks(http: aiohttp.ClientSession, eurusd: Fake
     nothing = await udf("history", **span | {"from": "9999999000", "to": "9999999999"})
     assert nothing == {"s": "no_data", "nextTime": eurusd.open["M1"].ts_open // 1_000}
     assert (await udf("history", **span | {"resolution": "7"}))["s"] == "error"
+
+
+@pytest.mark.parametrize("media", sorted(WRITERS))
+async def test_a_replay_gives_all_ticks_in_the_order_of_their_time(
+    http: aiohttp.ClientSession, eurusd: FakeMarket, xauusd: FakeMarket, media: str
+) -> None:
+    query = {"symbol": "XAUUSD,EURUSD", "from": str(START), "to": str(eurusd.time)}
+    async with http.get("/v1/replay", params=query, headers={"Accept": media}) as response:
+        assert (response.status, response.content_type) == (200, media)
+        data = await response.read()
+    got = (
+        [json.loads(line) for line in data.splitlines()]
+        if media == "application/x-ndjson"
+        else pl.read_ipc_stream(io.BytesIO(data)).to_dicts()
+    )
+    made = [tick for tick in (*eurusd.ticks, *xauusd.ticks) if tick.ts_event < eurusd.time]
+    assert got == rows(sorted(made, key=lambda tick: (tick.ts_event, tick.symbol)))
+
+
+async def test_a_replay_keeps_its_pace(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    first = eurusd.ticks[0].ts_event
+    span = {"symbol": "EURUSD", "from": str(first), "to": str(first + 100_001), "speed": "200"}
+    start = time.monotonic()
+    async with http.get("/v1/replay", params=span) as response:
+        times = [(json.loads(line)["ts_event"], time.monotonic() - start) async for line in response.content]
+    assert [ts for ts, _ in times] == [tick.ts_event for tick in eurusd.ticks[:6]]
+    assert all(passed >= (ts - first) / 1_000 / 200 - 0.01 for ts, passed in times)
+    assert (await refused(http, "replay", **span | {"speed": "0"}))[:2] == (400, "speed")
+    assert (await refused(http, "replay", **span | {"symbol": "EURUSD,NOPE"}))[:2] == (404, "symbol")
