@@ -156,7 +156,7 @@ class _Agents:
         try:
             while partition.waiting and not partition.closed:
                 event, work = partition.waiting.popleft()
-                await self._in_thread(self._pipeline.commit, work)
+                await self._pipeline.commit(work)
                 event.ack()
                 partition.in_flight -= 1
                 partition.pending -= 1

@@ -1,20 +1,17 @@
 """Which partitions this worker owns, and how it comes to own them.
 
-Ownership is the transaction's: whoever last called `init_transactions` with a partition's transactional id owns it, and
-whatever an older owner still has in flight is aborted. The consumer group only says who should.
+Ownership is the transaction's: whoever last started a producer with a partition's transactional id owns it, and what an
+older owner still has in flight is aborted. The consumer group only says who should.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaException
-
-from infra import kafka as clients
 from infra import logs, topics
 from infra.kafka_log import ends
 from infra.settings import Settings
@@ -23,15 +20,16 @@ from processors.core.state import State, lose, progress, restore
 from processors.core.types import Rules
 from processors.partition import Partition
 from processors.standing import Reader, Stand
-from processors.transaction import Writer, broker_error
+from processors.transaction import Writer
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, ComponentError
 from schemas.records import EventKind, FeedEvent
 
-_INIT_SECONDS: Final = 25.0
 _RELEASE_SECONDS: Final = 20.0
 STRIKE_WINDOW: Final = 100_000
 """Records in which dead letters are counted."""
+
+T = TypeVar("T")
 
 log = logs.logger(__name__)
 
@@ -67,25 +65,13 @@ class Ownership:
         """
         await self.release()  # an assignment may follow the one before without a revocation in between
         self.epoch += 1
-        epoch, loop = self.epoch, asyncio.get_running_loop()
+        epoch = self.epoch
         lost = [self._writers.pop(number) for number in list(self._writers) if number not in bounds]
-        loop.run_in_executor(self._threads, lost.clear)  # closing a producer can block
         new = [number for number in bounds if number not in self._writers]
-        made = await asyncio.gather(*(loop.run_in_executor(self._threads, self._fence, number) for number in new))
-        self._writers.update(zip(new, made, strict=True))
-        stands = await loop.run_in_executor(self._threads, self._reader.read_back, sorted(bounds))
-        return dict(
-            zip(
-                bounds,
-                await asyncio.gather(
-                    *(
-                        loop.run_in_executor(self._threads, self._stand, number, epoch, stands[number], bounds[number])
-                        for number in bounds
-                    )
-                ),
-                strict=True,
-            )
-        )
+        await asyncio.gather(*map(self._fence, new), _close(lost))
+        stands = await self._in_thread(self._reader.read_back, sorted(bounds))
+        partitions = (self._stand(number, epoch, stands[number], bounds[number]) for number in bounds)
+        return dict(zip(bounds, await asyncio.gather(*partitions), strict=True))
 
     def opened(self, partitions: Mapping[int, Partition]) -> None:
         """Reading goes on at the partitions' next offsets."""
@@ -107,41 +93,35 @@ class Ownership:
             partition.settled.set()
         return [partition.committing for partition in self._partitions.values() if partition.committing]
 
-    def shut_down(self) -> None:
-        """Let the producers go; blocks until what they were doing has ended."""
+    async def shut_down(self) -> None:
+        """Let the producers go."""
+        writers = list(self._writers.values())
         self._writers.clear()
-        self._threads.shutdown()
+        await _close(writers)
+        await asyncio.to_thread(self._threads.shutdown)
 
-    def _fence(self, number: int) -> Writer:
-        producer = clients.producer(
-            self._settings.kafka,
-            transactional_id=self._world.transactional_id(number),
-            **{"linger.ms": 100, "batch.num.messages": 100_000, "delivery.report.only.error": True},
-        )
-        try:
-            producer.init_transactions(_INIT_SECONDS)
-        except KafkaException as error:
-            raise broker_error(error, f"the takeover of partition {number}") from error
-        return Writer(self._world, self._codec, producer, number)
+    async def _fence(self, number: int) -> None:
+        writer = self._writers[number] = Writer(self._settings.kafka, self._world, self._codec, number)
+        await writer.start()
 
-    def _stand(self, number: int, epoch: int, stand: Stand, bounds: tuple[int, int]) -> Partition:
+    async def _stand(self, number: int, epoch: int, stand: Stand, bounds: tuple[int, int]) -> Partition:
         first, end = bounds
-        state = restore(stand.live, stand.progress, self._rules)
+        state = await self._in_thread(restore, stand.live, stand.progress, self._rules)
         next_offset = first if stand.next_offset is None else stand.next_offset
         if next_offset > end:  # asked before the fence: the owner before may have gone on since
-            end = ends(self._settings.kafka, self._world.topic(topics.TICKS_RAW.name))[number]
+            end = (await self._in_thread(ends, self._settings.kafka, self._world.topic(topics.TICKS_RAW.name)))[number]
         if next_offset > end:
             raise BrokerError(
                 f"{self._world.topic(topics.TICKS_RAW.name)}[{number}] ends at {end}, but {next_offset} records of it "
                 "were processed: the broker lost data; go on in a new world (--world NAME)"
             )
         if next_offset < first:
-            state = self._record_loss(number, stand, state, first)
+            state = await self._record_loss(number, stand, state, first)
             next_offset = first
         struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
         return Partition(number, epoch, self._writers[number], state, next_offset, next_offset, end, struck)
 
-    def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> State:
+    async def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> State:
         """The state once it is recorded that records before ``first`` are gone.
 
         Raises ComponentError unless that is accepted.
@@ -152,9 +132,16 @@ class Ownership:
         feed = stand.live[0].feed if stand.live else ""
         event = FeedEvent(time=last, kind=EventKind.RETENTION_LOSS, feed=feed, shard="", from_=last, text=text)
         if not accepted:
-            self._writers[number].note(event)
+            await self._writers[number].note(event)
             raise ComponentError(f"{text}; to go on without them set ARBITREX_PROCESSOR__ACCEPT_LOSS=true")
         state, news = lose(state, self._rules)
-        self._writers[number].go_on(event, [(live, first - 1) for live in news], progress(state, first))
+        await self._writers[number].go_on(event, [(live, first - 1) for live in news], progress(state, first))
         log.warning("records lost to retention", text=text)
         return state
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+async def _close(writers: Iterable[Writer]) -> None:
+    await asyncio.gather(*(writer.close() for writer in writers))

@@ -22,11 +22,10 @@ from processors.isolation import isolate
 from processors.ownership import STRIKE_WINDOW
 from processors.partition import Fetch, Partition
 from processors.standing import Reader
-from processors.transaction import dead_reason
+from processors.transaction import Draft, dead_reason
 from schemas.batch import SMALL, decode_batch
 from schemas.codec import Codec
 from schemas.errors import ComponentError
-from schemas.records import Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +36,8 @@ class Work:
     outcome: Outcome
     crossed: int
     """Ticks among the clean whose bid is above their ask."""
-    progress: Progress
+    draft: Draft
+    """What is to be written."""
 
 
 class Pipeline:
@@ -80,14 +80,15 @@ class Pipeline:
         partition.state = recalled(partition.state, wanted, self._reader.past(partition.number, wanted))
 
     def step(self, fetch: Fetch, batch: Batch) -> Work:
-        """Step the partition's state through the fetch's records. Pure but for that state."""
+        """Step the partition's state through the fetch's records, and encode what it gives. Pure but for that state."""
         partition = fetch.partition
         outcome, partition.state = isolate(self._step, partition.state, batch)
         crossed = kept_crossed(batch.frame, outcome.clean)
-        return Work(fetch, outcome, crossed, progress(partition.state, fetch.next_offset))
+        draft = partition.writer.draft(fetch.records, outcome, progress(partition.state, fetch.next_offset))
+        return Work(fetch, outcome, crossed, draft)
 
-    def commit(self, work: Work) -> None:
-        """Write the work's transaction; blocks.
+    async def commit(self, work: Work) -> None:
+        """Write the work's transaction.
 
         Raises ComponentError when its partition has more dead letters than allowed (nothing is written then),
         FencedError and BrokerError as `Writer.commit`.
@@ -95,7 +96,7 @@ class Pipeline:
         fetch, partition = work.fetch, work.fetch.partition
         self._strike(partition, work)
         with metrics.TRANSACTION_SECONDS.time():
-            partition.writer.commit(fetch.records, work.outcome, work.progress)
+            await partition.writer.commit(work.draft)
         partition.next_offset = fetch.next_offset
         _measure(work)
 
@@ -103,7 +104,7 @@ class Pipeline:
         records, dead = work.fetch.records, work.outcome.dead
         struck = partition.struck
         for at, error in dead:
-            offset = records.offsets[at]
+            offset = int(records.offsets[at])
             struck.append(offset)
             while struck[0] <= offset - STRIKE_WINDOW:
                 struck.popleft()

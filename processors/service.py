@@ -119,7 +119,7 @@ class _Service:
         waiting.cancel()
         await asyncio.gather(running, return_exceptions=True)
         threads.shutdown()
-        ownership.shut_down()
+        await ownership.shut_down()
         guard.cancel()
         if self._error:
             raise self._error

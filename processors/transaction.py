@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
-
-from confluent_kafka import KafkaError, KafkaException, Producer
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from infra import topics
+from infra.settings import KafkaSettings
 from infra.topics import Topic
 from infra.worlds import World
+from processors.batches import Headers, Out, RecordBatch, batched, columnar
 from processors.core.types import Outcome, Reason
+from processors.producer import TransactionalProducer
 from processors.records import Records
 from schemas.codec import Codec
-from schemas.errors import ArbitrexError, BrokerError, FencedError
+from schemas.errors import ArbitrexError
 from schemas.records import FeedEvent, LiveBars, Progress
+from schemas.rows import encode_batch
 
-COMMIT_SECONDS: Final = 30.0
 LARGEST_DEAD_LETTER: Final = 900_000
 """Bytes kept of one: its headers must fit beside it into what a broker takes (1 MiB by default)."""
-
-_ROOM_SECONDS: Final = 0.1
-_FENCED: Final = {
-    KafkaError._FENCED,  # noqa: SLF001 - the client's public name for it
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-    KafkaError._FATAL,  # noqa: SLF001 - a fenced producer's later calls
-}
 
 _WRITTEN: Final = (
     topics.TICKS_CLEAN,
@@ -41,89 +33,84 @@ _WRITTEN: Final = (
     topics.DEAD_LETTERS,
 )
 
-Headers = list[tuple[str, str | bytes | None]]
+Draft = Mapping[str, Sequence[RecordBatch]]
+"""What a transaction will write: batches by the topic's full name."""
 
 
 class Writer:
-    """Writes the transactions of one source partition, whose owner its producer is."""
+    """Writes the transactions of one source partition."""
 
-    def __init__(self, world: World, codec: Codec, producer: Producer, partition: int) -> None:
+    def __init__(self, kafka: KafkaSettings, world: World, codec: Codec, partition: int) -> None:
         self._codec = codec
-        self._producer = producer
+        self._producer = TransactionalProducer(kafka, world.transactional_id(partition), partition)
         self._partition = partition
         self._topics = {topic.name: world.topic(topic.name) for topic in _WRITTEN}
         self._source = world.topic(topics.TICKS_RAW.name).encode()
 
-    def commit(self, records: Records, outcome: Outcome, progress: Progress) -> None:
-        """Write what ``records`` gave, with ``progress``, and commit.
+    async def start(self) -> None:
+        """Become the partition's owner. Raises as `TransactionalProducer.start`."""
+        await self._producer.start(self._topics.values())
 
-        Blocks until Kafka has it for good. Raises FencedError when another worker owns the partition by now,
-        BrokerError when Kafka did not take it: then nothing of it is there.
-        """
-        with self._transaction():
-            self._ticks(records, outcome)
-            self._results(records, outcome)
-            self._dead_letters(records, outcome)
-            self._stand(progress, records.timestamps[-1])
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._producer.close()
 
-    def note(self, event: FeedEvent) -> None:
+    def draft(self, records: Records, outcome: Outcome, progress: Progress) -> Draft:
+        """All that ``records`` gave, with ``progress``, encoded. Pure."""
+        page = _Page()
+        self._results(page, records, outcome)
+        self._dead_letters(page, records, outcome)
+        self._stand(page, progress, int(records.timestamps[-1]))
+        return {self._topics[topics.TICKS_CLEAN.name]: [*_clean(records, outcome)], **self._batches(page)}
+
+    async def commit(self, draft: Draft) -> None:
+        """Write a draft as one transaction. Raises as `TransactionalProducer.commit`."""
+        await self._producer.commit(draft)
+
+    async def note(self, event: FeedEvent) -> None:
         """Write an event in a transaction of its own. Raises as `commit`."""
-        with self._transaction():
-            self._event(event, [])
+        page = _Page()
+        self._event(page, event)
+        await self.commit(self._batches(page))
 
-    def go_on(self, event: FeedEvent, news: Sequence[tuple[LiveBars, int]], progress: Progress) -> None:
+    async def go_on(self, event: FeedEvent, news: Sequence[tuple[LiveBars, int]], progress: Progress) -> None:
         """Write an event, and with it live bars and progress to go on from. Raises as `commit`."""
-        with self._transaction():
-            self._event(event, [])
-            self._live(news, event.time)
-            self._stand(progress, event.time)
+        page = _Page()
+        self._event(page, event)
+        self._live(page, news, event.time)
+        self._stand(page, progress, event.time)
+        await self.commit(self._batches(page))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._producer.begin_transaction()
-            yield
-            self._producer.commit_transaction(COMMIT_SECONDS)
-        except KafkaException as error:
-            raise broker_error(error, f"the transaction of partition {self._partition}") from error
+    def _batches(self, page: _Page) -> Draft:
+        return {self._topics[name]: [*batched(records)] for name, records in page.records.items()}
 
-    def _ticks(self, records: Records, outcome: Outcome) -> None:
-        produce, topic, partition = self._producer.produce, self._topics[topics.TICKS_CLEAN.name], self._partition
-        keys, values, times = records.keys, records.values, records.timestamps
-        for at in outcome.clean.tolist():
-            try:  # seven positions: this is the loop that counts, and keywords cost a tenth of it
-                produce(topic, values[at], keys[at], partition, None, None, times[at])
-            except BufferError:
-                self._send(topics.TICKS_CLEAN, values[at], keys[at], times[at])
+    def _results(self, page: _Page, records: Records, outcome: Outcome) -> None:
         for at, reason in zip(outcome.rejected.tolist(), outcome.reasons.tolist(), strict=True):
             record = records[at]
             headers = [("reason", Reason(reason).label.encode()), *self._position(record.offset)]
-            self._send(topics.TICKS_REJECTED, record.value, record.key, record.timestamp, headers)
-
-    def _results(self, records: Records, outcome: Outcome) -> None:
-        encode = self._codec.encode
-        for closed in outcome.closed:
-            bar = closed.bar
+            page.add(topics.TICKS_REJECTED, record.key, record.value, record.timestamp, headers)
+        bars = [closed.bar for closed in outcome.closed]
+        for closed, bar, value in zip(outcome.closed, bars, encode_batch(bars, self._codec), strict=True):
             headers = [
                 *self._position(closed.cause_offset),
                 ("first_offset", b"%d" % closed.first_offset),
                 ("last_offset", b"%d" % closed.last_offset),
             ]
-            self._send(topics.BARS, encode(bar), bar.key.encode(), bar.ts_close, headers)
-        self._live(outcome.live, records.timestamps[-1])
+            page.add(topics.BARS, bar.key.encode(), value, bar.ts_close, headers)
+        self._live(page, outcome.live, int(records.timestamps[-1]))
         for at, spec in outcome.specs:
-            headers = self._position(records.offsets[at])
-            self._send(topics.SYMBOLS, encode(spec), spec.symbol.encode(), records.timestamps[at], headers)
+            headers, time = self._position(int(records.offsets[at])), int(records.timestamps[at])
+            page.add(topics.SYMBOLS, spec.symbol.encode(), self._codec.encode(spec), time, headers)
         for at, event in outcome.events:
-            self._event(event, self._position(records.offsets[at]))
+            self._event(page, event, self._position(int(records.offsets[at])))
 
-    def _live(self, lives: Sequence[tuple[LiveBars, int]], otherwise: int) -> None:
+    def _live(self, page: _Page, lives: Sequence[tuple[LiveBars, int]], otherwise: int) -> None:
         """Live bars, each with the source offset that changed it; ``otherwise``: the time of those without a tick."""
         for live, offset in lives:
             value, time = self._codec.encode(live), live.last_ts or otherwise
-            self._send(topics.BARS_LIVE, value, live.symbol.encode(), time, self._position(offset))
+            page.add(topics.BARS_LIVE, live.symbol.encode(), value, time, self._position(offset))
 
-    def _dead_letters(self, records: Records, outcome: Outcome) -> None:
+    def _dead_letters(self, page: _Page, records: Records, outcome: Outcome) -> None:
         for at, error in outcome.dead:
             record = records[at]
             headers = [
@@ -136,44 +123,42 @@ class Writer:
             if value is not None and len(value) > LARGEST_DEAD_LETTER:
                 headers.append(("truncated_from", b"%d" % len(value)))
                 value = value[:LARGEST_DEAD_LETTER]
-            self._send(topics.DEAD_LETTERS, value, record.key, record.timestamp, headers)
+            page.add(topics.DEAD_LETTERS, record.key, value, record.timestamp, headers)
 
-    def _event(self, event: FeedEvent, headers: Headers) -> None:
+    def _event(self, page: _Page, event: FeedEvent, headers: Headers = ()) -> None:
         key = event.symbol or f"@{event.feed}/{event.shard}"
-        self._send(topics.FEED_EVENTS, self._codec.encode(event), key.encode(), event.time, headers)
+        page.add(topics.FEED_EVENTS, key.encode(), self._codec.encode(event), event.time, headers)
 
-    def _stand(self, progress: Progress, time: int) -> None:
-        self._send(topics.PROGRESS, self._codec.encode(progress), b"%d" % self._partition, time)
+    def _stand(self, page: _Page, progress: Progress, time: int) -> None:
+        page.add(topics.PROGRESS, b"%d" % self._partition, self._codec.encode(progress), time)
 
-    def _position(self, offset: int) -> Headers:
+    def _position(self, offset: int) -> list[tuple[str, bytes]]:
         return [("partition", b"%d" % self._partition), ("offset", b"%d" % offset)]
 
-    def _send(
-        self, topic: Topic, value: bytes | None, key: bytes | None, time: int, headers: Headers | None = None
-    ) -> None:
-        """Produce one record, waiting for room in the local queue where there is none.
+
+class _Page:
+    """Records by their topic's name, in order."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[Out]] = defaultdict(list)
+
+    def add(self, topic: Topic, key: bytes | None, value: bytes | None, time: int, headers: Headers = ()) -> None:
+        """Append a record.
 
         A time before 1970 (no time at all is -1) is left to the client's clock: only dead letters can have one.
         """
-        produce, name = self._producer.produce, self._topics[topic.name]
-        while True:
-            try:
-                produce(name, value, key, self._partition, timestamp=max(time, 0), headers=headers)
-            except BufferError:
-                self._producer.poll(_ROOM_SECONDS)
-            else:
-                return
+        self.records[topic.name].append(Out(key, value, time if time > 0 else None, headers))
+
+
+def _clean(records: Records, outcome: Outcome) -> Iterator[RecordBatch]:
+    """The ticks that passed, as they came."""
+    clean = outcome.clean
+    if len(clean) == len(records):
+        return columnar(records.keys, records.values, records.timestamps)
+    return columnar(records.keys.gather(clean), records.values.gather(clean), records.timestamps[clean])
 
 
 def dead_reason(error: ArbitrexError) -> str:
     """Why a record is a dead letter, as a label: its error's class without ``Error``, in snake case."""
     name = type(error).__name__.removesuffix("Error")
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("_")
-
-
-def broker_error(error: KafkaException, what: str) -> BrokerError:
-    """The error of ours for one of the client's: FencedError when another worker has taken over."""
-    reason: Any = error.args[0]
-    if reason.code() in _FENCED:
-        return FencedError(f"{what} belongs to another worker now ({reason.str()}); this one has to stop")
-    return BrokerError(f"Kafka did not take {what}: {reason.str()}")

@@ -1,8 +1,6 @@
 """A series' ticks as columns, and those columns as messages: the Avro encoder for whole batches.
 
-The bytes are those of `schemas.codec.Codec.encode` for each tick (a test holds it to that), made column by column:
-rows whose variable-length integers have the same lengths have the same layout, so they fill one matrix of bytes.
-Source of the encoding: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
+The bytes are those of `schemas.codec.Codec.encode` for each tick (a test holds it to that), made column by column.
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bytes = NDArray[np.uint8]
+from schemas.layout import Ints, doubles, joined, same, texts, varints
+from schemas.rows import messages
 
-_LENGTHS: Final = (11,) * 5
-"""A 64-bit integer takes one to ten bytes; five of them vary in a tick."""
+Floats = NDArray[np.float64]
+
+_NO_CORRECTION: Final = b"\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,67 +54,22 @@ def ordinals(ts: Ints, first: int = 0) -> Ints:
 
 def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str) -> list[bytes]:
     """Each tick as it stands in ``ticks.raw``; ``header`` is the codec's for a Tick."""
-    if not len(ticks):
+    count = len(ticks)
+    if not count:
         return []
-    before = np.frombuffer(header + _string(symbol), np.uint8)
-    between = np.frombuffer(_string(feed), np.uint8)
-    numbers = [_zigzag(getattr(ticks, name)) for name in ("ts_event", "ordinal", "flags", "server_time", "ts_recv")]
-    lengths = [_length(number) for number in numbers]
-    layouts, which = np.unique(np.ravel_multi_index(lengths, _LENGTHS), return_inverse=True)
-    prices = np.stack([ticks.bid, ticks.ask, ticks.last, ticks.volume], axis=1).astype("<f8").view(np.uint8)
-    out: list[bytes] = [b""] * len(ticks)
-    for index, layout in enumerate(np.stack(np.unravel_index(layouts, _LENGTHS), axis=1)):
-        rows = np.flatnonzero(which == index)
-        ts, ordinal, flags, server, received = (
-            _varint(number[rows], int(length)) for number, length in zip(numbers, layout, strict=True)
-        )
-        count = len(rows)
-        matrix = np.concatenate(
-            [
-                np.broadcast_to(before, (count, len(before))),
-                ts,
-                ordinal,
-                prices[rows],
-                flags,
-                np.broadcast_to(between, (count, len(between))),
-                server,
-                received,
-                np.zeros((count, 1), np.uint8),  # correction
-            ],
-            axis=1,
-        )
-        width, data = matrix.shape[1], matrix.tobytes()
-        messages = [data[start : start + width] for start in range(0, len(data), width)]
-        if count == len(out):
-            return messages
-        for row, message in zip(rows.tolist(), messages, strict=True):
-            out[row] = message
-    return out
+    columns = [
+        same(header + _string(symbol), count),
+        *varints(ticks.ts_event),
+        *varints(ticks.ordinal),
+        *map(doubles, (ticks.bid, ticks.ask, ticks.last, ticks.volume)),
+        *varints(ticks.flags),
+        same(_string(feed), count),
+        *varints(ticks.server_time),
+        *varints(ticks.ts_recv),
+        same(_NO_CORRECTION, count),
+    ]
+    return messages(columns, count)
 
 
 def _string(text: str) -> bytes:
-    data = text.encode()
-    length = np.array([len(data)], np.int64)
-    number = _zigzag(length)
-    return _varint(number, int(_length(number)[0])).tobytes() + data
-
-
-def _zigzag(values: Ints) -> NDArray[np.uint64]:
-    return ((values << 1) ^ (values >> 63)).astype(np.int64).view(np.uint64)
-
-
-def _length(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many bytes of seven bits each value takes."""
-    length = np.ones(len(values), np.int64)
-    rest = values >> np.uint64(7)
-    while rest.any():
-        length += rest > 0
-        rest >>= np.uint64(7)
-    return length
-
-
-def _varint(values: NDArray[np.uint64], length: int) -> Bytes:
-    shifts = np.arange(0, 7 * length, 7, dtype=np.uint64)
-    groups = ((values[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
-    groups[:, :-1] |= 0x80
-    return groups
+    return joined(texts([text.encode()]), 1).tobytes()

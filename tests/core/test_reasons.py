@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 import polars as pl
@@ -144,18 +145,18 @@ def test_crossed_quotes_are_rejected_or_kept_and_counted(small: int, policy: Cro
         assert (Counter(found.values()), kept) == ({"not_positive": 1, "crossed": crossed}, 0)
 
 
-def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
+async def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
     usual = ticks("EURUSD", FRIDAY - HOUR, FRIDAY)
     usual[7] = replace(usual[7], bid=usual[7].ask, ask=usual[7].bid)
     controls = opened("EURUSD", FRIDAY - HOUR, crossed=CrossedPolicy.KEEP)
     records = [*map(message, controls), *map(message, usual)]
     read = Records.of(RawRecord(each.key, CODEC.encode(each.record), at, each.stamp) for at, each in enumerate(records))
-    writer = SimpleNamespace(commit=lambda *_: None)
+    writer = SimpleNamespace(draft=lambda *_: {}, commit=AsyncMock())
     partition = SimpleNamespace(number=0, state=State(), struck=deque(), writer=writer, next_offset=0, end=0)
     pipeline = Pipeline(Settings(), CODEC, RULES)
     fetch: Any = SimpleNamespace(records=read, partition=partition, next_offset=len(read))
     before = metrics.TICKS_CROSSED._value.get()
-    pipeline.commit(pipeline.step(fetch, pipeline.decode(fetch)))
+    await pipeline.commit(pipeline.step(fetch, pipeline.decode(fetch)))
     assert metrics.TICKS_CROSSED._value.get() == before + 1
 
 

@@ -1,5 +1,8 @@
 """One transaction holds everything, and only its owner's."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import numpy as np
 import pytest
 
@@ -21,11 +24,18 @@ pytestmark = pytest.mark.kafka
 PARTITION = 2
 
 
-def writer(settings: Settings, codec: Codec) -> Writer:
-    world = World(settings.world)
-    producer = clients.producer(settings.kafka, transactional_id=world.transactional_id(PARTITION))
-    producer.init_transactions(20)
-    return Writer(world, codec, producer, PARTITION)
+@asynccontextmanager
+async def writer(settings: Settings, codec: Codec) -> AsyncIterator[Writer]:
+    found = Writer(settings.kafka, World(settings.world), codec, PARTITION)
+    try:
+        await found.start()
+        yield found
+    finally:
+        await found.close()
+
+
+async def commit(writer: Writer, records: Records, outcome: Outcome) -> None:
+    await writer.commit(writer.draft(records, outcome, Progress(next_offset=records.offsets[-1] + 1)))
 
 
 def outcome(clean: list[int], rejected: list[int], dead: list[tuple[int, ArbitrexError]] | None = None) -> Outcome:
@@ -43,38 +53,39 @@ def records(count: int, start: int) -> Records:
     return Records.of(RawRecord(b"EURUSD", b"%d" % n, n, time + n) for n in range(start, start + count))
 
 
-def test_a_zombie_is_fenced_and_leaves_no_trace(settings: Settings, codec: Codec) -> None:
-    old = writer(settings, codec)
-    old.commit(records(3, 0), outcome([0, 1], [2]), Progress(next_offset=3))
-    new = writer(settings, codec)
-    with pytest.raises(FencedError, match="another worker"):
-        old.commit(records(3, 3), outcome([0, 1, 2], []), Progress(next_offset=6))
-    new.commit(records(3, 3), outcome([0, 2], [1]), Progress(next_offset=6))
-    with pytest.raises(BrokerError):  # and nothing helps it any more
-        old.commit(records(3, 6), outcome([0, 1, 2], []), Progress(next_offset=9))
+async def test_a_zombie_is_fenced_and_leaves_no_trace(settings: Settings, codec: Codec) -> None:
+    async with writer(settings, codec) as old:
+        await commit(old, records(3, 0), outcome([0, 1], [2]))
+        async with writer(settings, codec) as new:
+            with pytest.raises(FencedError, match="another worker"):
+                await commit(old, records(3, 3), outcome([0, 1, 2], []))
+            await commit(new, records(3, 3), outcome([0, 2], [1]))
+            with pytest.raises(BrokerError):  # and nothing helps it any more
+                await commit(old, records(3, 6), outcome([0, 1, 2], []))
     assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0", b"1", b"3", b"5"]
     assert [m.value() for m in output(settings, topics.TICKS_REJECTED)] == [b"2", b"4"]
     assert {m.partition() for m in output(settings, topics.TICKS_CLEAN)} == {PARTITION}
     assert [codec.decode(m.value() or b"") for m in output(settings, topics.PROGRESS)][-1] == Progress(next_offset=6)
 
 
-def test_what_a_zombie_left_open_is_aborted_by_the_next_owner(settings: Settings, codec: Codec) -> None:
+async def test_what_a_zombie_left_open_is_aborted_by_the_next_owner(settings: Settings, codec: Codec) -> None:
     name = World(settings.world).topic(topics.TICKS_CLEAN.name)
     producer = clients.producer(settings.kafka, transactional_id=World(settings.world).transactional_id(PARTITION))
     producer.init_transactions(20)
     producer.begin_transaction()
     producer.produce(name, b"half", b"EURUSD", PARTITION, timestamp=recent_ms())
     producer.flush(20)
-    new = writer(settings, codec)
-    new.commit(records(1, 0), outcome([0], []), Progress(next_offset=1))
+    async with writer(settings, codec) as new:
+        await commit(new, records(1, 0), outcome([0], []))
     assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0"]
 
 
-def test_dead_letters_keep_bytes_and_say_where_from(settings: Settings, codec: Codec) -> None:
+async def test_dead_letters_keep_bytes_and_say_where_from(settings: Settings, codec: Codec) -> None:
     time = recent_ms()
     batch = Records.of([RawRecord(None, None, 7, time), RawRecord(b"k", b"x" * (LARGEST_DEAD_LETTER + 1), 9, -1)])
     dead: list[tuple[int, ArbitrexError]] = [(0, DecodeError("no value")), (1, UnknownSchemaError("no such id"))]
-    writer(settings, codec).commit(batch, outcome([], [], dead), Progress(next_offset=10))
+    async with writer(settings, codec) as found:
+        await commit(found, batch, outcome([], [], dead))
     first, second = output(settings, topics.DEAD_LETTERS)
     source = World(settings.world).topic("ticks.raw").encode()
     assert (first.key(), first.value(), first.timestamp()[1]) == (None, None, time)
