@@ -28,12 +28,14 @@ from gateway.socket import Socket
 from gateway.tokens import TokenFile
 from gateway.udf import Udf
 from gateway.wire import WIRES
-from infra import metrics
+from infra import logs, metrics
 from infra.settings import Settings
 from schemas.codec import Codec
 from schemas.errors import SettingsError
 
 _CONFLATION_SECONDS: Final = 0.02
+
+log = logs.logger(__name__)
 
 
 def access_of(settings: Settings) -> Access:
@@ -114,9 +116,15 @@ class Gateway:
     async def _heartbeats(self, _: web.Application) -> AsyncIterator[None]:
         def beat() -> None:
             self._hub.heartbeat(now_ms())
-            for session in list(self._sessions):
-                if session.grant is not None and not self._access.holds(session.grant):
-                    session.close(Code.AUTHENTICATION_FAILED, "the token was revoked, or has expired")
+            try:
+                gone = [
+                    each for each in self._sessions if each.grant is not None and not self._access.holds(each.grant)
+                ]
+            except SettingsError as error:  # a damaged file lets nobody in, and throws nobody out
+                log.warning("tokens cannot be read", reason=str(error))
+                return
+            for session in gone:
+                session.close(Code.AUTHENTICATION_FAILED, "the token was revoked, or has expired")
 
         async with _every(self._settings.gateway.heartbeat_seconds, beat):
             yield

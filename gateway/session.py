@@ -31,9 +31,11 @@ from gateway.protocol import (
 )
 from gateway.socket import GOODBYE_SECONDS, Socket
 from gateway.wire import JSON, Wire
-from infra import metrics
+from infra import logs, metrics
 from infra.settings import GatewaySettings
 from schemas.errors import ArbitrexError
+
+log = logs.logger(__name__)
 
 OWN_CLOSE_CODES: Final = 4_000
 """A close code of ours is this plus the error's number."""
@@ -240,6 +242,10 @@ class Session:
             return
         except ArbitrexError as error:
             self._refuse(command.refusal(Code.INTERNAL, f"cannot go on from there now: {error}"))
+            return
+        except Exception:
+            log.exception("a client could not catch up")
+            self._refuse(command.refusal(Code.INTERNAL, "cannot go on from there: an error of the gateway"))
             return
         finally:
             self._catching_up.pop(channel, None)
