@@ -17,6 +17,7 @@ from gateway.cursor import Cursor, Place
 from gateway.feed import Decoder
 from gateway.groups import Interest
 from gateway.market import parts_of
+from gateway.patterns import is_pattern
 from gateway.protocol import Stream
 from infra import kafka as clients
 from infra.kafka_log import extent, split
@@ -77,7 +78,10 @@ class _Partition:
     start: Place
     end: Place
     low: int
-    checked: bool = False
+    checked: bool
+    """There is no record before it that could be looked at."""
+    begun: bool = False
+    """Its first message has come."""
 
 
 class _Range:
@@ -90,6 +94,7 @@ class _Range:
         self._cursor = start
         self._open: dict[int, _Partition] = {}
         self._lost: list[dict[str, Any]] = []
+        self._keys: dict[bytes, bool] = {}
 
     def pages(self, decoder: Decoder, streams: Sequence[Stream]) -> Generator[protocol.Message]:
         if len(self._start.places) != len(self._end.places):
@@ -102,10 +107,10 @@ class _Range:
             **{"enable.partition.eof": True, "queued.max.messages.kbytes": _BUFFERED_KBYTES, "fetch.wait.max.ms": 10,
                "auto.offset.reset": "earliest"},
         )  # fmt: skip
+        interest = Interest(streams)
         try:
-            self._assign(consumer)
+            self._assign(consumer, _partitions(streams, len(self._end.places)))
             yield from self._told()
-            interest = Interest(streams)
             heard = time.monotonic()
             while self._open:
                 first = consumer.consume(1, _FIRST_SECONDS)
@@ -120,7 +125,7 @@ class _Range:
                 for _, number in ended:
                     self._finish(number or 0)
                 yield from self._told()
-                update = decoder.update(fresh)
+                update = decoder.update([message for message in fresh if self._is_wanted(message, interest)])
                 rows = [row for stream, rows in parts_of(update) if interest.holds(stream) for row in rows]
                 if rows:
                     yield answers.data(self._start.channel, "update", rows, cursor=str(self._cursor))
@@ -129,10 +134,13 @@ class _Range:
         finally:
             consumer.close()
 
-    def _assign(self, consumer: Consumer) -> None:
+    def _assign(self, consumer: Consumer, wanted: set[int]) -> None:
         starts = []
         for number, (start, end) in enumerate(zip(self._start.places, self._end.places, strict=True)):
             if start == end:
+                continue
+            if number not in wanted:
+                self._cursor = self._cursor.moved({number: end})
                 continue
             low, _ = extent(consumer, TopicPartition(self._topic, number))
             known = start.time is not None and start.next > low
@@ -143,36 +151,52 @@ class _Range:
             starts.append(TopicPartition(self._topic, number, start.next - 1 if known else max(start.next, low)))
         consumer.assign(starts)
 
+    def _is_wanted(self, message: Message, interest: Interest) -> bool:
+        """Whether it may be worth decoding; of ticks the key tells."""
+        if self._start.channel != protocol.TICKS:
+            return True
+        key = message.key() or b""
+        wanted = self._keys.get(key)
+        if wanted is None:
+            wanted = self._keys[key] = interest.holds(Stream(protocol.TICKS, key.decode(errors="replace")))
+        return wanted
+
     def _fresh(self, messages: Sequence[Message]) -> list[Message]:
         """Those of the range; the one before it shows that the log is still the one that the cursor is of."""
-        fresh = []
-        places: dict[int, Place] = {}
+        fresh: list[Message] = []
+        last: dict[int, Message] = {}
         for message in messages:
-            number, offset, moment = message.partition() or 0, message.offset() or 0, message.timestamp()[1]
+            number, offset = message.partition() or 0, message.offset() or 0
             part = self._open.get(number)
             if part is None:
                 continue
-            if not part.checked:
-                part.checked = True
-                if offset == part.start.next - 1 and moment != part.start.time:
-                    self._replaced(number, part.start, part.end)
-                    continue
-            if part.start.next < part.low:
-                about = {"partition": number, "reason": "retention", "from": part.start.time, "to": moment}
-                self._lost.append(about | {"records": part.low - part.start.next})
-                part.low = 0
+            if not part.begun and not self._begins(part, number, message):
+                continue
             if part.start.next <= offset < part.end.next:
                 fresh.append(message)
-                places[number] = Place(offset + 1, moment)
+                last[number] = message
             if offset >= part.end.next - 1:
                 self._open.pop(number)
+        places = {number: Place((each.offset() or 0) + 1, each.timestamp()[1]) for number, each in last.items()}
         self._cursor = self._cursor.moved(places)
         return fresh
+
+    def _begins(self, part: _Partition, number: int, first: Message) -> bool:
+        """Note what the first message of a partition shows; False when it is of another log."""
+        part.begun = True
+        moment = first.timestamp()[1]
+        if not part.checked and first.offset() == part.start.next - 1 and moment != part.start.time:
+            self._replaced(number, part.start, part.end)
+            return False
+        if part.start.next < part.low:
+            about = {"partition": number, "reason": "retention", "from": part.start.time, "to": moment}
+            self._lost.append(about | {"records": part.low - part.start.next})
+        return True
 
     def _finish(self, number: int) -> None:
         """A partition is read to its end."""
         part = self._open.pop(number, None)
-        if part is not None and part.start.next < part.low:
+        if part is not None and not part.begun and part.start.next < part.low:
             about = {"partition": number, "reason": "retention", "from": part.start.time, "to": part.end.time}
             self._lost.append(about | {"records": part.end.next - part.start.next})
 
@@ -189,3 +213,10 @@ class _Range:
 
 def _newest(cursor: Cursor) -> int | None:
     return max((place.time for place in cursor.places if place.time is not None), default=None)
+
+
+def _partitions(streams: Sequence[Stream], count: int) -> set[int]:
+    """Where rows of the streams may stand."""
+    if any(is_pattern(stream.symbol) or stream.channel == protocol.EVENTS for stream in streams):
+        return set(range(count))
+    return {clients.partition_for(stream.symbol, count) for stream in streams}
