@@ -25,7 +25,7 @@ def test_what_clients_heard_is_the_topic_whatever_is_killed(
     world, registry = f"t-{uuid.uuid4().hex[:12]}", RegistrySettings(url=registry_url)
     settings = Settings(world=world, home=tmp_path, kafka=kafka, registry=registry)
     provision.apply(settings, historical=True)
-    result = gateway.run(settings, seconds=5, rate=1_500, kills=1)
+    result = gateway.run(settings, seconds=4, rate=1_500, kills=1)
     admin = clients.admin(kafka)
     for future in admin.delete_topics(provision.world_topics(settings)).values():
         future.result(10)

@@ -39,9 +39,8 @@ async def cursor_of(talk: Talk, channel: str) -> str:
     return cursor
 
 
-@pytest.mark.parametrize("far", [False, True], ids=["within memory", "from Kafka"])
-async def test_a_cursor_continues_exactly(
-    connect: Connect, desk: Desk, eurusd: FakeMarket, xauusd: FakeMarket, *, far: bool
+async def test_a_cursor_continues_exactly_at_another_gateway(
+    connect: Connect, desk: Desk, eurusd: FakeMarket, xauusd: FakeMarket
 ) -> None:
     first = await connect()
     cursor = await cursor_of(first, "ticks")
@@ -56,14 +55,10 @@ async def test_a_cursor_continues_exactly(
     seen = [row for row in got if row["symbol"] == "EURUSD"]
     await first.socket.close()
     await asyncio.to_thread(eurusd.publish, 40)
-    await settled(first.http, eurusd)
-    if far:
-        with Child(desk.settings, "gateway") as other:  # it has not seen that cursor, nor what was between
-            talk = Talk(await first.http.ws_connect(f"{other.ready['url']}/v1/ws"), first.http)
-            await resumed(talk, cursor, eurusd, before, seen)
-            await talk.socket.close()
-    else:
-        await resumed(await connect(), cursor, eurusd, before, seen)
+    with Child(desk.settings, "gateway") as other:  # it has not seen that cursor, nor what was between
+        talk = Talk(await first.http.ws_connect(f"{other.ready['url']}/v1/ws"), first.http)
+        await resumed(talk, cursor, eurusd, before, seen)
+        await talk.socket.close()
 
 
 async def resumed(talk: Talk, cursor: str, market: FakeMarket, before: int, seen: list[dict[str, Any]]) -> None:
