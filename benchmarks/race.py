@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
@@ -15,9 +15,10 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 
 from benchmarks.stage import Stage
 from infra import kafka as clients
+from infra.settings import Settings
 from tests.support import Child
 
-_COUNTER = "arbitrex_records_processed_total "
+_PROCESSED = "arbitrex_records_processed_total "
 _EVERY_SECONDS = 0.05
 _STUCK_SECONDS = 120.0
 
@@ -62,13 +63,18 @@ class Spent:
 
 def run_worker(stage: Stage, total: int) -> Result:
     """One worker of ours, which says itself how many records its committed transactions hold."""
-    with Child(stage.settings, "processor") as child:
+    return run_component(stage.settings, ("processor",), _PROCESSED, total)
+
+
+def run_component(settings: Settings, arguments: Sequence[str], counter: str, total: int) -> Result:
+    """A component of ours until one of its metrics has reached ``total``."""
+    with Child(settings, *arguments) as child:
         url = f"http://127.0.0.1:{child.ready['status_port']}/metrics"
 
         def done() -> int:
             with urllib.request.urlopen(url) as response:
                 lines = response.read().decode().splitlines()
-            return int(float(next(line.removeprefix(_COUNTER) for line in lines if line.startswith(_COUNTER))))
+            return int(float(next((line.split()[-1] for line in lines if line.startswith(counter)), 0)))
 
         return _watch(psutil.Process(child.process.pid), done, total)
 

@@ -21,6 +21,7 @@ from infra.kafka_log import read_to_end
 from infra.market.calendar import parse_calendar
 from infra.registry.client import connect
 from infra.settings import KafkaSettings, RegistrySettings, Settings
+from infra.topics import Topic
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.records import Control, ControlKind, SymbolSpec, Tick
@@ -145,10 +146,10 @@ def _varints(numbers: Ints, size: int) -> NDArray[np.uint8]:
     return found
 
 
-def publish(settings: Settings, records: Iterable[Record]) -> int:
-    """Write records to ``ticks.raw`` and wait until they are there; how many."""
+def publish(settings: Settings, records: Iterable[Record], to: Topic = topics.TICKS_RAW) -> int:
+    """Write records to a topic and wait until they are there; how many."""
     producer = clients.producer(settings.kafka)
-    topic, partitions = World(settings.world).topic(topics.TICKS_RAW.name), provision.partitions(settings)
+    topic, partitions = World(settings.world).topic(to.name), provision.partitions(settings)
     count = 0
     for symbol, value, time_ms in records:
         count += 1

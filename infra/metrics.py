@@ -13,6 +13,13 @@ TICKS_QUEUE_SIZE = Gauge("arbitrex_ticks_queue_size", "Ticks waiting for Kafka's
 POLL_SECONDS = Histogram(
     "arbitrex_poll_cycle_seconds", "One poll over all symbols", ["feed", "shard"], buckets=_LATENCY
 )
+TICKS_LATE = Counter(
+    "arbitrex_ticks_late_total", "Ticks that a source showed late, published as corrections", ["feed", "shard"]
+)
+FEED_GAPS = Counter("arbitrex_feed_gaps_total", "Spans whose ticks a source has lost", ["feed", "shard"])
+SHARD_CAPACITY = Gauge(
+    "arbitrex_shard_symbols_capacity", "Symbols that a shard can poll within a second", ["feed", "shard"]
+)
 SOURCE_ERRORS = Counter("arbitrex_source_errors_total", "Failed calls to a source", ["feed", "shard", "reason"])
 IMPORT_LINES_MALFORMED = Counter(
     "arbitrex_import_lines_malformed_total", "Lines of a file that are no tick", ["reason"]
@@ -44,6 +51,14 @@ SINK_SKIPPED = Counter("arbitrex_sink_skipped_total", "Records that a sink canno
 SINK_LOST = Counter("arbitrex_sink_lost_total", "Records lost to retention before a sink read them", ["sink", "table"])
 SINK_FAILURES = Counter("arbitrex_sink_failed_commits_total", "Commits that are tried again", ["sink"])
 SINK_LAG = Gauge("arbitrex_sink_lag_records", "Records not yet committed by a sink", ["sink"])
+SINK_LAG_SECONDS = Gauge(
+    "arbitrex_sink_lag_seconds", "Age of the latest event time that a sink has committed; 0 with no lag", ["sink"]
+)
+SINK_BUFFER_BYTES = Gauge(
+    "arbitrex_sink_buffer_bytes", "Bytes of rows that a sink has read and not committed", ["sink"]
+)
+LAKE_REWRITTEN = Counter("arbitrex_lake_rewritten_files_total", "Files put together by the optimizer", ["table"])
+SINK_FILES = Counter("arbitrex_sink_files_total", "Files that a sink has committed", ["sink"])
 
 # gateway
 CLIENTS = Gauge("arbitrex_gateway_clients", "Connected WebSocket clients")

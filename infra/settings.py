@@ -69,8 +69,43 @@ class StatusSettings(_Section):
     """0: any free port, shown by ``arbitrex status``."""
 
 
+class TerminalSettings(_Section):
+    """The MetaTrader 5 terminal of source mt5, and what its account must be."""
+
+    path: str | None = None
+    """Its terminal64.exe, or the folder; none: the one that runs, or the one installed last."""
+    portable: bool = False
+    """It keeps its data in its own folder: needed for several on one machine."""
+    login: int | None = Field(None, ge=1)
+    password: SecretStr | None = None
+    """None: the one that the terminal has stored."""
+    server: str | None = None
+    timeout_seconds: int = Field(60, ge=1, le=600)
+    """How long connecting may take."""
+
+
+class RemoteSettings(_Section):
+    """The agent beside a terminal, for source remote: ``arbitrex terminal-agent`` or ``arbitrex simulate``."""
+
+    address: str = "127.0.0.1:18812"
+    token: SecretStr | None = None
+    ca_file: Path | None = None
+    """The certificate that the agent's must be signed with, PEM; given, the connection is encrypted."""
+
+
+class AgentSettings(_Section):
+    """``arbitrex terminal-agent`` and ``simulate``: where they listen, and to whom they answer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 18_812
+    token: SecretStr | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """PEM; needed wherever others than this machine can connect."""
+
+
 class ProducerSettings(_Section):
-    source: Literal["simulated", "mt5", "none"] = "simulated"
+    source: Literal["simulated", "mt5", "remote", "none"] = "simulated"
     feed: str = "sim"
     shard: str = "a"
     symbols: Words = ()
@@ -82,6 +117,18 @@ class ProducerSettings(_Section):
     poll_ms: int = Field(100, ge=1, le=60_000)
     watermark_margin_ms: int = Field(200, ge=0)
     quiet_margin_ms: int = Field(2_000, ge=0)
+    shards_file: Path | None = None
+    """YAML: several terminals; see `infra.shards`."""
+    call_seconds: float = Field(120.0, ge=1, le=3_600)
+    """A terminal's call that takes longer hangs: the shard's process is killed and started again."""
+    patience_seconds: float = Field(120.0, ge=0)
+    """How long a terminal gets to bring the history that is missing before a gap is said to be one."""
+    reread_minutes: float = Field(10.0, ge=0, le=1_440)
+    """The last minutes of each series are read again for ticks that came late; 0: never."""
+    reread_seconds: float = Field(60.0, ge=1)
+    """How often."""
+    terminal: TerminalSettings = TerminalSettings()
+    remote: RemoteSettings = RemoteSettings()
 
 
 class SimulatorSettings(_Section):
@@ -94,6 +141,10 @@ class SimulatorSettings(_Section):
     speed: float = Field(1.0, gt=0, le=10_000)
     rate: float = Field(1.0, gt=0, le=1_000)
     """Ticks compared with a usual market's."""
+    copies: int = Field(1, ge=1, le=100)
+    """Each symbol so many times: EURUSD, EURUSD.2 and so on."""
+    faults: Words = ()
+    """What goes wrong, and when: see `producers.simulated.faults`."""
 
 
 class BarSettings(_Section):
@@ -111,6 +162,10 @@ class ProcessorSettings(_Section):
 
 
 class SinkSettings(_Section):
+    topics: Words = ()
+    """None: all that the sink can keep."""
+    symbols: Words = ()
+    """Patterns such as ``XAU*``; none: all. What is left out is passed over for good."""
     rotate_rows: int = Field(200_000, ge=1)
     rotate_megabytes: int = Field(256, ge=1)
     rotate_seconds: float = Field(15.0, gt=0)
@@ -129,6 +184,20 @@ class CsvSettings(SinkSettings):
     dir: Path | None = None
     """None: ``raw`` in the home folder. Worlds other than ``main`` go into ``worlds/NAME`` below it."""
     rotate_seconds: float = Field(60.0, gt=0)
+
+
+class JsonlSettings(SinkSettings):
+    dir: Path | None = None
+    """None: lines to standard output. Worlds other than ``main`` go into ``worlds/NAME`` below it."""
+    rotate_seconds: float = Field(1.0, gt=0)
+
+
+class RedisSettings(SinkSettings):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    longest: int = Field(1_000_000, ge=1)
+    """Entries that a stream keeps, about."""
+    rotate_rows: int = Field(5_000, ge=1, le=20_000)
+    rotate_seconds: float = Field(0.5, gt=0)
 
 
 class GatewaySettings(_Section):
@@ -183,11 +252,14 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     status: StatusSettings = StatusSettings()
     producer: ProducerSettings = ProducerSettings()
+    agent: AgentSettings = AgentSettings()
     simulator: SimulatorSettings = SimulatorSettings()
     bars: BarSettings = BarSettings()
     processor: ProcessorSettings = ProcessorSettings()
     lake: LakeSettings = LakeSettings()
     csv: CsvSettings = CsvSettings()
+    jsonl: JsonlSettings = JsonlSettings()
+    redis: RedisSettings = RedisSettings()
     gateway: GatewaySettings = GatewaySettings()
     log: LogSettings = LogSettings()
 
@@ -204,7 +276,10 @@ class Settings(BaseSettings):
     @property
     def csv_dir(self) -> Path:
         """The folder that holds this world's ``ticks``, ``ohlcv`` and ``metadata``."""
-        root = self.csv.dir or self.home / "raw"
+        return self.below(self.csv.dir or self.home / "raw")
+
+    def below(self, root: Path) -> Path:
+        """This world's folder in one that all worlds share."""
         return root if self.world == "main" else root / "worlds" / encoded(self.world)
 
 

@@ -90,7 +90,7 @@ def drop_from_lake(settings: Settings) -> int:
 
 def csv_paths(settings: Settings) -> list[Path]:
     """The folders of the world's CSV that exist; the main world's stand beside those of the others."""
-    names = ("ticks", "ohlcv", "rejected", "metadata", ".staging") if settings.world == MAIN else ("",)
+    names = ("ticks", "ohlcv", "rates", "rejected", "metadata", ".staging") if settings.world == MAIN else ("",)
     return [path for name in names if (path := settings.csv_dir / name).exists()]
 
 

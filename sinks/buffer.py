@@ -19,6 +19,8 @@ class Buffer:
         self.offsets: dict[Source, int] = {}
         self.rows = 0
         self.bytes = 0
+        self.newest_ms: int | None = None
+        """The latest event time."""
 
     def add(self, table: Table, rows: pl.DataFrame) -> None:
         """Records of a table, in the order of their offsets."""
@@ -26,6 +28,8 @@ class Buffer:
             self._frames.setdefault(table.name, (table, []))[1].append(rows)
             self.rows += rows.height
             self.bytes += int(rows.estimated_size())
+            latest: int = rows[table.time].max()  # type: ignore[assignment]
+            self.newest_ms = max(latest, self.newest_ms or latest)
 
     def move(self, offsets: Mapping[Source, int], now: float) -> None:
         """The sources have been read up to these offsets, at monotonic time ``now``."""

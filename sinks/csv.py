@@ -1,16 +1,4 @@
-"""CSV files for people and spreadsheets, in the layout the first users know.
-
-::
-
-    raw/ticks/EURUSD/2014-05-01.000012.csv       clean ticks of a symbol and a UTC day
-    raw/ohlcv/EURUSD/M1/2014-05-01.000012.csv    bars, every revision: M by day, H by month, the rest by year
-    raw/ohlcv/EURUSD/T%3A1000/2014-05-01.000012.csv    tick, volume and value bars by day
-    raw/rejected/EURUSD/2014-05-01.000012.csv    ticks that did not pass, with the reason
-    raw/metadata/000012.json                     commit 12: what was ingested, when, from which offsets, where to
-
-Each commit writes files of its own number, so a day is the sum of its files; none is ever changed. Worlds other than
-``main`` have a folder each in ``raw/worlds``. Symbols are percent-encoded where a file system needs it; of two that
-differ by case alone the second has every letter encoded.
+"""CSV: rows as text that spreadsheets and people read.
 
 Ticks: ``time, symbol, bid, ask, last, volume, flags, ordinal, feed, server_time, received, correction``; bars:
 ``time, symbol, timeframe, open, high, low, close, tick_volume, spread, real_volume, close_time`` and the rest of the
@@ -20,22 +8,13 @@ microseconds); ``server_time`` is the broker's own clock, without a zone. Number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from infra.lake.layout import BARS, PARTITIONED_BY, REJECTED, TICKS, Table
-from infra.paths import encoded, encoded_apart
-from infra.worlds import World
-from sinks.journal import Journal, numbered
-from sinks.sink import Batch, Source
+from infra.lake.layout import PARTITIONED_BY, Table
+from sinks.files import Form
 
-FORMAT: Final = 1
-_FOLDERS: Final = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv"}
 _HEADERS: Final = {
     "ts_event": "time",
     "ts_open": "time",
@@ -55,131 +34,15 @@ _FIRST: Final = {
 }
 
 
-class CsvSink:
-    """Ticks, rejected ticks and bars of one world in one folder of this machine."""
-
-    name = "csv"
-
-    def __init__(self, folder: Path, world: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._journal = Journal(folder)
-        self._world = world
-        self._now = now
-        self._recorded: dict[Source, int] = {}
-        self._names: dict[tuple[str, str], str] = {}
-        self._rows: dict[Source, int] = {}
-        self._open = False
-
-    def positions(self, sources: Collection[Source]) -> dict[Source, int]:
-        """See `Sink.positions`; takes the folder for this process."""
-        self._load()
-        return {source: self._recorded[source] for source in sources if source in self._recorded}
-
-    def write(self, batch: Batch) -> None:
-        """See `Sink.write`: one staged file for each symbol (and timeframe) and period."""
-        if not self._open:
-            self._load()
-        table = batch.table
-        rows = table.rows(batch.rows, self._world).with_columns(_period(table).alias("period"))
-        keys = ("symbol", "timeframe", "period") if table is BARS else ("symbol", "period")
-        for (symbol, *kind, period), part in rows.partition_by(*keys, as_dict=True, maintain_order=True).items():
-            folder = "/".join([_FOLDERS[table.name], self._name(table, str(symbol)), *(encoded(str(k)) for k in kind)])
-            self._journal.stage(
-                f"{folder}/{period}.{numbered(self._journal.next_number)}.csv",
-                _text(table, part),
-                symbol=symbol,
-                rows=part.height,
-            )
-        topic = World(self._world).topic(table.topic.name)
-        counts = rows.group_by("source_partition").len()
-        self._rows |= {Source(topic, number): count for number, count in counts.iter_rows()}
-
-    def commit(self, offsets: Mapping[Source, int]) -> None:
-        """See `Sink.commit`; the one record holds the offsets of all topics."""
-        if not self._open:
-            self._load()
-        if all(self._recorded.get(source) == end for source, end in offsets.items()):
-            self._forget()
-            return
-        moved = self._recorded | dict(offsets)
-        self._open = False  # until the outcome is known
-        self._journal.commit(
-            {
-                "format": FORMAT,
-                "version": version("arbitrex"),
-                "world": self._world,
-                "committed_at": f"{self._now():%Y-%m-%dT%H:%M:%S.%fZ}",
-                "sources": [
-                    {
-                        **source._asdict(),
-                        "from": self._recorded.get(source),
-                        "to": end,
-                        "rows": self._rows.get(source, 0),
-                    }
-                    for source, end in sorted(offsets.items())
-                ],
-                "positions": [{**source._asdict(), "next": end} for source, end in sorted(moved.items())],
-            }
-        )
-        self._open = True
-        self._recorded = moved
-        self._forget()
-
-    def close(self) -> None:
-        """See `Sink.close`; another process may have the folder."""
-        self._journal.close()
-        self._open = False
-
-    def _load(self) -> None:
-        record = self._journal.open()
-        self._recorded = {Source(p["topic"], p["partition"]): p["next"] for p in record["positions"]} if record else {}
-        self._names = {}
-        self._forget()
-        self._open = True
-
-    def _forget(self) -> None:
-        self._rows = {}
-        self._journal.discard()
-
-    def _name(self, table: Table, symbol: str) -> str:
-        """The symbol's folder: of those whose names differ by case alone, the first has the plain one."""
-        if found := self._names.get((table.name, symbol)):
-            return found
-        parent, name = self._journal.folder / _FOLDERS[table.name], encoded(symbol)
-        taken = {path.name for path in parent.iterdir()} if parent.exists() else set()
-        taken |= {other for (kind, _), other in self._names.items() if kind == table.name}
-        if name not in taken and name.casefold() in {other.casefold() for other in taken}:
-            name = encoded_apart(symbol)
-        self._names[table.name, symbol] = name
-        return name
-
-
-def _period(table: Table) -> pl.Expr:
-    """The part of the time that a file's name begins with."""
-    time = pl.col(table.time).dt
-    if table is not BARS:
-        return time.to_string("%Y-%m-%d")
-    unit = pl.col("timeframe").str.extract("^([A-Z]+)")
-    return (
-        pl.when((unit == "M") | pl.col("timeframe").str.contains(":", literal=True))
-        .then(time.to_string("%Y-%m-%d"))
-        .when(unit == "H")
-        .then(time.to_string("%Y-%m"))
-        .otherwise(time.to_string("%Y"))
-    )
-
-
-def _text(table: Table, rows: pl.DataFrame) -> bytes:
+def text(table: Table, rows: pl.DataFrame) -> bytes:
+    """The rows of one table as a file's content, with a line of names."""
     first = _FIRST[table.record]
     last = [name for name in table.schema if name not in (*first, *PARTITIONED_BY)]
     return (
-        rows.select(_readable(table, name).alias(_HEADERS.get(name, name)) for name in (*first, *last))
+        rows.select(table.readable(name).alias(_HEADERS.get(name, name)) for name in (*first, *last))
         .write_csv()
         .encode()
     )
 
 
-def _readable(table: Table, name: str) -> pl.Expr:
-    if name not in table.times:
-        return pl.col(name)
-    unit, zone = table.times[name]
-    return pl.col(name).dt.to_string(f"%Y-%m-%dT%H:%M:%S%.{3 if unit > 1 else 6}f{'Z' if zone else ''}")
+CSV: Final = Form("csv", text)

@@ -7,12 +7,14 @@ origin and passed over: it stays in its topic, and holding the sink up would hel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
 from confluent_kafka import Message
+from numpy.typing import NDArray
 
 from infra import logs, metrics
 from infra.lake.layout import Table
@@ -25,18 +27,44 @@ _LOGGED: Final = 5
 log = logs.logger(__name__)
 
 
-def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the messages of one topic stand."""
+
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> Self:
+        """Of messages in the order in which they were read."""
+        count = len(messages)
+        return cls(
+            np.fromiter(map(Message.partition, messages), np.int32, count),
+            np.fromiter(map(Message.offset, messages), np.int64, count),
+        )
+
+    def ends(self) -> Iterator[tuple[int, int]]:
+        """Each partition with the offset after its last message."""
+        for partition in np.unique(self.partitions).tolist():
+            yield partition, int(self.offsets[self.partitions == partition][-1]) + 1
+
+
+def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str, places: Places) -> pl.DataFrame:
     """Rows of the messages of one topic: record fields, the table's extra columns, source_partition, source_offset.
 
     Raises RegistryError when the registry is away.
     """
-    values = [message.value() for message in messages]
+    values = list(map(Message.value, messages))
     decoded = decode_batch(values, codec, table.record)
     skipped: list[tuple[int, str, str]] = [
         (place, "tombstone" if values[place] is None else "undecodable", str(error)) for place, error in decoded.bad
     ]
     skipped += [(place, "other_record", type(record).__name__) for place, record in decoded.others]
-    frame, unfit = decoded.frame, decoded.frame.select(table.unfit().fill_null(value=True)).to_series()
+    frame = decoded.frame
+    if table.stamped:
+        stamps = [messages[place].timestamp()[1] for place in frame[INDEX]]
+        frame = frame.with_columns(pl.Series("time", stamps, pl.Int64))
+    unfit = frame.select(table.unfit().fill_null(value=True)).to_series()
     if unfit.any():
         skipped += [
             (place, "out_of_range", "an infinite number or an impossible time") for place in frame.filter(unfit)[INDEX]
@@ -44,14 +72,11 @@ def rows_of(messages: Sequence[Message], table: Table, codec: Codec, sink: str) 
         frame = frame.filter(~unfit)
     if skipped:
         _report(messages, table, sink, skipped)
-    count = len(messages)
     kept = frame[INDEX].to_numpy()
-    partitions = np.fromiter((message.partition() for message in messages), np.int32, count)[kept]
-    offsets = np.fromiter((message.offset() for message in messages), np.int64, count)[kept]
     return frame.drop(INDEX).with_columns(
         *(pl.Series(name, [_header(messages[place], name) for place in kept], pl.String) for name in table.extra),
-        pl.Series("source_partition", partitions),
-        pl.Series("source_offset", offsets),
+        pl.Series("source_partition", places.partitions[kept]),
+        pl.Series("source_offset", places.offsets[kept]),
     )
 
 

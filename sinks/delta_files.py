@@ -20,22 +20,17 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.transaction import AddAction, RemoveAction
 
 from infra import logs
-from infra.lake.layout import PARTITIONED_BY, Table
+from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, Table
+from schemas.errors import StoreError
 from sinks.durable import make_folder, sync_file, sync_folder
+from sinks.statistics import Statistics
 
-_ROW_GROUP: Final = 131_072
 _CHECKPOINT_EVERY: Final = 100
 _MAGIC: Final = b"PAR1"
 _STALE_SECONDS: Final = 3_600
+"""A vacuum retains at least this."""
 
 log = logs.logger(__name__)
-
-
-def local_folder(uri: str) -> Path | None:
-    """The folder that an address names; None for an object store."""
-    if uri.startswith("file://"):
-        return Path(uri.removeprefix("file://"))
-    return None if "://" in uri else Path(uri)
 
 
 class LocalFiles:
@@ -46,6 +41,7 @@ class LocalFiles:
         self._log = folder / "_delta_log"
         self._table = table
         self._added: list[AddAction | RemoveAction] = []
+        self._written = 0.0
 
     def write(self, rows: pl.DataFrame) -> None:
         """One synced file for each date of the sorted ``rows``. Raises OSError."""
@@ -55,16 +51,21 @@ class LocalFiles:
             make_folder(folder)
             path = folder / f"part-{uuid.uuid4()}.zstd.parquet"
             with path.open("xb") as file:
-                part.write_parquet(file, compression="zstd", row_group_size=_ROW_GROUP)
+                part.write_parquet(file, compression="zstd", row_group_size=ROW_GROUP)
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()
             sync_folder(folder)
             relative = path.relative_to(self._folder).as_posix()
-            self._added.append(AddAction(relative, size, keys, int(time.time() * 1_000), True, self._statistics(part)))
+            statistics = Statistics(self._table)
+            statistics.add(part)
+            self._added.append(AddAction(relative, size, keys, int(time.time() * 1_000), True, statistics.json()))
+        self._written = time.time()
 
     def commit(self, handle: DeltaTable, properties: CommitProperties) -> None:
-        """Add the written files to the table in one commit."""
+        """Add the written files to the table in one commit. Raises StoreError for files that lay around for long."""
+        if self._added and time.time() - self._written > _STALE_SECONDS / 2:
+            raise StoreError("this process stood still; its files are written again, since a vacuum may have seen them")
         handle.create_write_transaction(
             self._added,
             "append",
@@ -104,26 +105,6 @@ class LocalFiles:
         for leftover in self._log.glob("*#*"):
             if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
                 leftover.unlink(missing_ok=True)
-
-    def _statistics(self, part: pl.DataFrame) -> str:
-        columns = [*self._table.indexed]
-        bounds = part.select(
-            *(pl.col(name).min().name.prefix("min_") for name in columns),
-            *(pl.col(name).max().name.prefix("max_") for name in columns),
-        ).row(0, named=True)
-        return json.dumps(
-            {
-                "numRecords": part.height,
-                "minValues": {name: _plain(bounds[f"min_{name}"]) for name in columns},
-                "maxValues": {name: _plain(bounds[f"max_{name}"]) for name in columns},
-                "nullCount": dict.fromkeys(columns, 0),
-            }
-        )
-
-
-def _plain(value: object) -> object:
-    """A bound as Delta's statistics write it; times are whole milliseconds, which they keep exactly."""
-    return value if isinstance(value, (int, str)) else f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1_000:03}Z"  # type: ignore[attr-defined]
 
 
 def _whole(entry: Path) -> bool:

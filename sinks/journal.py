@@ -36,8 +36,10 @@ def numbered(number: int) -> str:
 class Journal:
     """The commits of one folder; this process is its only writer from `open` to `close`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, contents: frozenset[str]) -> None:
+        """``contents``: the folders that commits fill; without metadata there may be none of them."""
         self.folder = folder
+        self._contents = contents
         self._staging = folder / ".staging"
         self._metadata = folder / "metadata"
         self._lock: BinaryIO | None = None
@@ -86,8 +88,11 @@ class Journal:
         """Forget what was staged; the next commit's files take its place."""
         self._staged = []
 
-    def commit(self, facts: Mapping[str, Any]) -> None:
-        """Make the staged files visible with a record that holds ``facts``. Raises StoreError, FencedError."""
+    def commit(self, facts: Mapping[str, Any]) -> int:
+        """Make the staged files visible with a record that holds ``facts``; how many.
+
+        Raises StoreError, FencedError.
+        """
         if self._lock is None:
             raise FencedError(f"{self.folder} is not this process's any more")
         number = self.next_number
@@ -109,13 +114,13 @@ class Journal:
             self._place(record)
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written: {error}") from error
+        return len(record["files"])
 
     def _recover(self) -> Mapping[str, Any] | None:
         self.discard()
         numbers = sorted(int(path.stem) for path in self._metadata.glob("*.json") if path.stem.isdigit())
         if not numbers:
-            others = [path.name for path in self.folder.iterdir() if path not in (self._staging, self._metadata)]
-            if data := sorted({"ticks", "ohlcv", "rejected"} & set(others)):
+            if data := sorted(name for name in self._contents if (self.folder / name).exists()):
                 raise ComponentError(
                     f"{self.folder} holds {', '.join(data)} but no metadata, so nobody knows where they end: "
                     "move them away, or bring metadata back"
@@ -160,5 +165,5 @@ class Journal:
         lock = (self._metadata / ".lock").open("ab")
         if not try_lock(lock):
             lock.close()
-            raise FencedError(f"another process writes into {self.folder}; CSV has one writer")
+            raise FencedError(f"another process writes into {self.folder}, which has one writer")
         self._lock = lock

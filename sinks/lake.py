@@ -14,24 +14,25 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import SchemaMismatchError
 
-from infra import logs
-from infra.lake.layout import PARTITIONED_BY, TABLES, Table
-from infra.lake.tables import StorageOptions, app_id, open_table, revealed, table_uri
+from infra import logs, metrics
+from infra.lake.layout import PARTITIONED_BY, ROW_GROUP, TABLES, Table
+from infra.lake.storage import StorageOptions, local_folder, revealed
+from infra.lake.tables import app_id, open_table, table_uri
 from infra.worlds import World
 from schemas.errors import ComponentError, FencedError, StoreError
-from sinks.delta_files import LocalFiles, local_folder
+from sinks.delta_files import LocalFiles
 from sinks.sink import Batch, Source
 
-ROW_GROUP: Final = 131_072
 _CONFIGURATION: Final = {"delta.checkpointInterval": "100", "delta.logRetentionDuration": "interval 1 days"}
 
 log = logs.logger(__name__)
 
 
 class LakeSink:
-    """Ticks, rejected ticks and bars of one world."""
+    """All tables of one world."""
 
     name = "lake"
+    tables: tuple[Table, ...] = TABLES
 
     def __init__(self, uri: str, options: StorageOptions | None, world: str) -> None:
         self._by_topic = {
@@ -137,6 +138,8 @@ class _TableWriter:
                 writer_properties=WriterProperties(compression="ZSTD", max_row_group_size=ROW_GROUP),
                 commit_properties=properties,
             )
+        if self._rows is not None:
+            metrics.SINK_FILES.labels(LakeSink.name).inc(self._rows["date"].n_unique())
 
     def _after_commit(self, handle: DeltaTable) -> None:
         """The commit is there: what fails from here on only costs a reload."""

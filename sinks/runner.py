@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra import kafka as clients
 from infra import logs, metrics
-from infra.lake.layout import TABLES, TICKS
+from infra.lake.layout import TICKS
 from infra.pacing import AT_THE_END, Pace
 from infra.settings import KafkaSettings, SinkSettings
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import BrokerError, StoreError
 from sinks.buffer import Buffer
-from sinks.decoding import rows_of
+from sinks.decoding import Places, rows_of
+from sinks.selection import Selection
 from sinks.sink import Sink, Source
 from sinks.starts import starts
 
-_BATCH: Final = 10_000
+_BATCH: Final = 20_000
+_FETCHED_AHEAD: Final = 200_000
+"""Messages that the client holds ready; a rotation's worth."""
 _WAIT_SECONDS: Final = 0.2
 _EMBEDDED_WAIT_SECONDS: Final = 0.02
 _REST_SECONDS: Final = 0.25
@@ -40,7 +43,7 @@ log = logs.logger(__name__)
 
 
 class Runner:
-    """Moves a world's clean ticks, rejected ticks and bars into one sink; used by one thread."""
+    """Moves a world's records into one sink; used by one thread."""
 
     def __init__(
         self, sink: Sink, settings: SinkSettings, kafka: KafkaSettings, world: World, codec: Codec, **overrides: Any
@@ -48,13 +51,18 @@ class Runner:
         self._sink = sink
         self._settings = settings
         self._codec = codec
-        self._tables = {world.topic(table.topic.name): table for table in TABLES}
+        self._selection = Selection.of(sink.name, sink.tables, settings.topics, settings.symbols)
+        self._tables = {world.topic(table.topic.name): table for table in self._selection.tables}
         self._buffer = Buffer()
         self._committed: dict[Source, int] = {}
         """The assigned sources with the next offset that the sink has; what nothing was read of has none."""
         self._assigned: list[TopicPartition] = []
         self.rows_read = 0
-        """Rows put into the buffer so far, for progress displays."""
+        """Records read so far: for progress displays, as what follows."""
+        self.lag: int | None = None
+        """Records not yet committed; None before it is known."""
+        self.newest_ms: int | None = None
+        """The latest event time that is committed."""
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
@@ -68,6 +76,7 @@ class Runner:
             group=group,
             **{
                 "enable.partition.eof": True,
+                "queued.min.messages": _FETCHED_AHEAD,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.session_timeout_ms // 3,
                 "partition.assignment.strategy": "range",
@@ -112,26 +121,24 @@ class Runner:
             if not self._hinted:
                 self._hint()
 
-    def _take(self, messages: Sequence[Message]) -> None:
+    def _take(self, found: Sequence[Message]) -> None:
         """Put messages into the buffer."""
-        by_topic: dict[str, list[Message]] = {}
+        by_topic, others = _apart(found)
         offsets: dict[Source, int] = {}
-        for message in messages:
+        for topic, messages in by_topic.items():
+            places = Places.of(messages)
+            offsets |= {Source(topic, partition): end for partition, end in places.ends()}
+            rows = rows_of(messages, self._tables[topic], self._codec, self._sink.name, places)
+            self._buffer.add(self._tables[topic], self._selection.of_symbols(rows))
+        for message in others:
             source, offset, error = _origin(message), message.offset() or 0, message.error()
-            if error is None:
-                by_topic.setdefault(source.topic, []).append(message)
-                offsets[source] = offset + 1
-            elif error.code() == AT_THE_END:
-                if offset > offsets.get(source, self._position(source)):
-                    offsets[source] = offset
-            else:
+            if error is not None and error.code() != AT_THE_END:
                 self._refused(source, error)
-        for topic, found in by_topic.items():
-            table = self._tables[topic]
-            rows = rows_of(found, table, self._codec, self._sink.name)
-            self._buffer.add(table, rows)
-            self.rows_read += rows.height
+            elif offset > offsets.get(source, self._position(source)):
+                offsets[source] = offset
+        self.rows_read += sum(map(len, by_topic.values()))
         self._buffer.move(offsets, time.monotonic())
+        metrics.SINK_BUFFER_BYTES.labels(self._sink.name).set(self._buffer.bytes)
 
     def _position(self, source: Source) -> int:
         return self._buffer.offsets.get(source, self._committed.get(source, 0))
@@ -241,6 +248,8 @@ class Runner:
             metrics.SINK_ROWS.labels(name, table).inc(rows)
             if table == TICKS.name:
                 metrics.TICKS_FLUSHED.labels(name).inc(rows)
+        if buffer.newest_ms is not None:
+            self.newest_ms = max(buffer.newest_ms, self.newest_ms or buffer.newest_ms)
         log.debug("committed", rows=buffer.rows, seconds=round(seconds, 3))
 
     def _show_lag(self) -> None:
@@ -250,7 +259,25 @@ class Runner:
             low, high = self._consumer.get_watermark_offsets(place, cached=True)
             source = Source(place.topic, place.partition)
             lag += max(high - max(self._committed.get(source, low), low), 0)
+        self.lag = lag
+        behind = time.time() - self.newest_ms / 1_000 if lag and self.newest_ms is not None else 0.0
         metrics.SINK_LAG.labels(self._sink.name).set(lag)
+        metrics.SINK_LAG_SECONDS.labels(self._sink.name).set(behind)
+
+
+def _apart(found: Sequence[Message]) -> tuple[Mapping[str, Sequence[Message]], Sequence[Message]]:
+    """Messages by topic, and what says something else.
+
+    Without a Python call for each message where there is one topic: catching up, that was a fifth of all time.
+    """
+    others: Sequence[Message] = ()
+    if any(map(Message.error, found)):
+        others = [message for message in found if message.error()]
+        found = [message for message in found if not message.error()]
+    topics = [str(topic) for topic in set(map(Message.topic, found))]
+    if len(topics) == 1:
+        return {topics[0]: found}, others
+    return {topic: [message for message in found if message.topic() == topic] for topic in topics}, others
 
 
 def _origin(message: Message) -> Source:

@@ -1,9 +1,12 @@
-"""A sink as a component."""
+"""Sinks as a component: one runner each, in a thread of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from typing import Final
 
 from infra import provision
@@ -12,38 +15,104 @@ from infra.registry.client import connect
 from infra.settings import Settings, SinkSettings
 from infra.worlds import World
 from schemas.errors import UsageError
-from sinks.csv import CsvSink
+from sinks.csv import CSV
+from sinks.files import FileSink
+from sinks.jsonl import JSONL, PipeSink
 from sinks.lake import LakeSink
 from sinks.runner import Runner
 from sinks.sink import Sink
 
-
-def _lake(settings: Settings) -> tuple[Sink, SinkSettings, str]:
-    sink = LakeSink(settings.lake_uri, settings.lake.storage_options, settings.world)
-    return sink, settings.lake, settings.lake_uri
+_EVERY_SECONDS: Final = 0.25
 
 
-def _csv(settings: Settings) -> tuple[Sink, SinkSettings, str]:
-    return CsvSink(settings.csv_dir, settings.world), settings.csv, str(settings.csv_dir)
+def _lake(settings: Settings) -> Sink:
+    return LakeSink(settings.lake_uri, settings.lake.storage_options, settings.world)
 
 
-SINKS: Final[dict[str, Callable[[Settings], tuple[Sink, SinkSettings, str]]]] = {"lake": _lake, "csv": _csv}
-"""A new sink is one class and one line here."""
+def _csv(settings: Settings) -> Sink:
+    return FileSink(settings.csv_dir, settings.world, CSV)
 
 
-def run(settings: Settings, process: Process, name: str) -> None:
-    """Keep the world's ticks and bars in the sink ``name`` until the process is asked to stop.
+def _jsonl(settings: Settings) -> Sink:
+    if settings.jsonl.dir is None:
+        return PipeSink(settings.home / "jsonl", settings.world, sys.stdout.buffer)
+    return FileSink(settings.below(settings.jsonl.dir), settings.world, JSONL)
 
-    Raises FencedError when another process has the sink, BrokerError, StoreError, RegistryError.
-    """
+
+def _redis(settings: Settings) -> Sink:
+    from sinks.redis import RedisSink  # noqa: PLC0415 - an extra
+
+    return RedisSink(settings.redis.url.get_secret_value(), settings.world, settings.redis.longest)
+
+
+SINKS: Final[Mapping[str, Callable[[Settings], Sink]]] = {
+    "lake": _lake,
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "redis": _redis,
+}
+"""A new sink is one class, its section in the settings, and one line here."""
+
+
+def sink_of(settings: Settings, name: str) -> Sink:
+    """The sink ``name``; it touches its store when it is first used. Raises UsageError."""
     if name not in SINKS:
         raise UsageError(f"no sink {name!r}; there are {', '.join(SINKS)}")
-    sink, limits, place = SINKS[name](settings)
-    with closing(sink):
-        sink.positions(())
+    try:
+        return SINKS[name](settings)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the sink {name} needs: pip install 'arbitrex[{name}]'") from error
+
+
+def limits_of(settings: Settings, name: str) -> SinkSettings:
+    """The sink's section of the settings."""
+    section: SinkSettings = getattr(settings, name)
+    return section
+
+
+def run(
+    settings: Settings,
+    process: Process,
+    names: Sequence[str],
+    show: Callable[[Mapping[str, Runner]], None] = lambda _: None,
+) -> None:
+    """Keep the world's records in the sinks ``names`` until the process is asked to stop.
+
+    ``show`` is called several times a second. The first sink that fails stops the others, and its error is raised:
+    FencedError when another process has the sink, BrokerError, StoreError, RegistryError, UsageError.
+    """
+    with ExitStack() as stack:
+        sinks = {name: stack.enter_context(closing(sink_of(settings, name))) for name in dict.fromkeys(names)}
+        for sink in sinks.values():
+            sink.positions(())
         provision.wait_until_there(settings, process.stopping)
         if process.stopping.is_set():
             return
-        codec = connect(settings, process.stopping)
-        runner = Runner(sink, limits, settings.kafka, World(settings.world), codec)
-        runner.run(process.stopping, lambda: process.ready(place=place))
+        world = World(settings.world)
+        runners = {
+            name: Runner(sink, limits_of(settings, name), settings.kafka, world, connect(settings, process.stopping))
+            for name, sink in sinks.items()
+        }
+        _run_all(runners, process, show)
+
+
+def _run_all(runners: Mapping[str, Runner], process: Process, show: Callable[[Mapping[str, Runner]], None]) -> None:
+    waiting, lock = set(runners), threading.Lock()
+
+    def joined(name: str) -> None:
+        with lock:
+            waiting.discard(name)
+            if not waiting:
+                process.ready(sinks=list(runners))
+
+    with ThreadPoolExecutor(len(runners), "sink") as pool:
+        futures = [
+            pool.submit(runner.run, process.stopping, lambda name=name: joined(name))  # type: ignore[misc]
+            for name, runner in runners.items()
+        ]
+        for future in futures:
+            future.add_done_callback(lambda _: process.stop())
+        while wait(futures, _EVERY_SECONDS).not_done:
+            show(runners)
+    for future in futures:
+        future.result()

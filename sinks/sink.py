@@ -37,6 +37,8 @@ class Sink(Protocol):
 
     name: str
     """For metrics, logs and the consumer group."""
+    tables: tuple[Table, ...]
+    """What it can keep."""
 
     def positions(self, sources: Collection[Source]) -> dict[Source, int]:
         """The next offset of each source by the sink's own record; absent where it has none.

@@ -12,6 +12,8 @@ import typer
 class SinkName(StrEnum):
     LAKE = "lake"
     CSV = "csv"
+    JSONL = "jsonl"
+    REDIS = "redis"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,11 +22,22 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Components")(command)
 
 
-def producer() -> None:
-    """Publish a terminal's ticks to ticks.raw."""
-    from producers.service import run
+def producer(
+    shard: Annotated[str | None, typer.Option(help="Run this shard alone, unwatched.", show_default=False)] = None,
+) -> None:
+    """Publish terminals' ticks to ticks.raw: a process each, killed and started again when its terminal hangs.
 
-    _run("producer", run)
+    ARBITREX_PRODUCER__SOURCE says which kind of terminal: mt5 on Windows, remote for an agent beside a terminal
+    elsewhere (arbitrex terminal-agent), or simulated. Several terminals stand in ARBITREX_PRODUCER__SHARDS_FILE.
+    """
+    if shard is None:
+        from producers.shards import run as run_shards
+
+        _run("producer", run_shards)
+    else:
+        from producers.service import run
+
+        _run("producer", run, shard)
 
 
 def processor() -> None:
@@ -34,11 +47,45 @@ def processor() -> None:
     _run("processor", run)
 
 
-def sink(name: Annotated[SinkName, typer.Argument(help="Which sink to run.")]) -> None:
-    """Keep ticks and bars: in Delta tables, or as CSV."""
+def sink(
+    names: Annotated[list[SinkName], typer.Argument(help="Which sinks to run.", show_default=False)],
+    *,
+    topics: Annotated[
+        str | None, typer.Option(help="Only these: ticks.clean,bars.", show_default="all it can keep")
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option(help="Only these: EURUSD,XAU*. The rest is passed over for good.", show_default="all")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="The world; main unless set.")] = None,
+) -> None:
+    """Keep a world's records elsewhere, each exactly once: Delta tables, CSV, JSON Lines, Redis Streams.
+
+    A sink goes on where its store says that it stands; .env.example lists where each one writes.
+
+        arbitrex sink lake
+        arbitrex sink csv redis --topics ticks.clean,bars --symbols "EURUSD,XAU*"
+        arbitrex sink jsonl --topics bars | jq .close      # ARBITREX_JSONL__DIR: into files
+    """
+    from contextlib import ExitStack
+
+    from infra.cli.progress import SinkProgress
+    from infra.process import Process
+    from infra.settings import load
+    from infra.supervisor.runfile import attached
     from sinks.service import run
 
-    _run(f"sink-{name}", run, name)
+    chosen = {name: text for name, text in (("topics", topics), ("symbols", symbols)) if text is not None}
+    overrides = {str(name): chosen for name in names} if chosen else {}
+    settings = load(**overrides, **({"world": world} if world else {}))
+    component = "-".join(["sink", *map(str, names)])
+    with ExitStack() as stack:
+        if _is_managed():
+            stack.enter_context(process := Process(settings, component))
+            run(settings, process, names)
+            return
+        progress = stack.enter_context(SinkProgress())  # before the logs, so that these go above it
+        process = stack.enter_context(Process(settings, component))
+        run(attached(settings), process, names, progress.show)
 
 
 def gateway() -> None:
@@ -53,6 +100,14 @@ def registry() -> None:
     from infra.registry.service import run
 
     _run("registry", run)
+
+
+def _is_managed() -> bool:
+    import os
+
+    from infra.process import MANAGED
+
+    return os.environ.get(MANAGED) == "1"
 
 
 def _run(component: str, run: Callable[..., None], *arguments: str) -> None:

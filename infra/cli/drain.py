@@ -12,7 +12,6 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from infra import kafka as clients
 from infra.cli.stopping import interruptible
 from infra.kafka_log import beginnings, ends, read_to_end
-from infra.lake.layout import TABLES
 from infra.registry.client import connect
 from infra.supervisor import runfile
 from infra.supervisor.assembly import arbitrex, child_environment
@@ -22,6 +21,8 @@ from infra.topics import PROGRESS, TICKS_RAW
 from infra.worlds import World
 from schemas.errors import ArbitrexError, BrokerError
 from schemas.records import Progress
+from sinks.selection import Selection
+from sinks.service import limits_of, sink_of
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -79,12 +80,11 @@ def drain(settings: Settings, say: Callable[[str], None], written: Callable[[], 
 
 def drained(settings: Settings, codec: Codec) -> bool:
     """Whether ``ticks.raw`` is processed to its end and the sinks hold what came of it."""
-    world = World(settings.world)
-    todo = ends(settings.kafka, world.topic(TICKS_RAW.name))
+    todo = ends(settings.kafka, World(settings.world).topic(TICKS_RAW.name))
     progress = _progress(settings, codec)
     if any(progress.get(partition, 0) < end for partition, end in todo.items()):
         return False
-    return all(_kept(settings, world.group(f"sink.{name}")) for name in SINKS)
+    return all(_kept(settings, name) for name in SINKS)
 
 
 def _progress(settings: Settings, codec: Codec) -> dict[int, int]:
@@ -100,11 +100,14 @@ def _progress(settings: Settings, codec: Codec) -> dict[int, int]:
     return reached
 
 
-def _kept(settings: Settings, group: str) -> bool:
+def _kept(settings: Settings, name: str) -> bool:
     """Whether a sink's group has committed the end of all it reads."""
+    group = World(settings.world).group(f"sink.{name}")
+    limits = limits_of(settings, name)
+    selection = Selection.of(name, sink_of(settings, name).tables, limits.topics, limits.symbols)
     targets = [
         TopicPartition(topic, partition, end)
-        for table in TABLES
+        for table in selection.tables
         for topic in [World(settings.world).topic(table.topic.name)]
         for partition, end in ends(settings.kafka, topic).items()
         if end > 0

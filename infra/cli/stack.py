@@ -13,7 +13,19 @@ import typer
 _DOWN_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.1
 _PANEL: Final = "The stack on this machine"
-_OURS: Final = ("broker", "kafka", "kafka-3", "lake", "raw", "processors", "faust", "logs", "run.json", "run.lock")
+_OURS: Final = (
+    "broker",
+    "kafka",
+    "kafka-3",
+    "lake",
+    "raw",
+    "processors",
+    "faust",
+    "logs",
+    "jsonl",
+    "run.json",
+    "run.lock",
+)
 """What a stack puts into its home folder; nothing else is ever deleted."""
 _ASIDE: Final = ("lake-until-*", "raw-until-*")
 

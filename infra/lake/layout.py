@@ -3,7 +3,7 @@
 A table has every field of its Avro record, with times as timestamps in UTC (microseconds holding exact
 milliseconds; ``server_time``, the broker's own clock, has no zone), and beside them ``world``, ``date`` (UTC, of
 the record's event time), ``source_partition`` and ``source_offset`` (the record's place in its topic);
-``rejected`` also has ``reason``. Partition columns are ``world`` and ``date``.
+``rejected`` also has ``reason``, ``symbols`` the record's ``time``. Partition columns are ``world`` and ``date``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from infra.topics import Topic
 from schemas.definitions import definition
 
 PARTITIONED_BY: Final = ("world", "date")
+ROW_GROUP: Final = 131_072
+"""Rows of a file that readers skip or read together."""
 _TAIL: Final = {"source_partition": pl.Int32(), "source_offset": pl.Int64()}
 _PLAIN: Final[Mapping[str, pl.DataType]] = {
     "string": pl.String(),
@@ -54,6 +56,8 @@ class Table:
     """Rows of a commit are sorted by these."""
     extra: tuple[str, ...] = ()
     """Text columns that come from record headers of the same name."""
+    stamped: bool = False
+    """The record has no time of its own; the column ``time`` is its timestamp in the topic."""
 
     @cached_property
     def times(self) -> Mapping[str, tuple[int, str | None]]:
@@ -88,7 +92,7 @@ class Table:
 
     def rows(self, decoded: pl.DataFrame, world: str) -> pl.DataFrame:
         """Sorted rows from decoded records: their fields with times as integers, the extra and the source columns."""
-        return (
+        rows = (
             decoded.lazy()
             .with_columns(
                 world=pl.lit(world),
@@ -96,13 +100,20 @@ class Table:
                 **{name: self._timestamp(name) for name in self.times},
             )
             .select(pl.col(name).cast(kind) for name, kind in self.schema.items())
-            .sort(self.order, maintain_order=True)
             .collect()
         )
+        return self._sorted(rows)
 
     def integers(self) -> list[pl.Expr]:
         """Expressions that give time columns back as the records' integers."""
         return [(pl.col(name).dt.epoch("us") // unit).alias(name) for name, (unit, _) in self.times.items()]
+
+    def readable(self, name: str) -> pl.Expr:
+        """A column of a row for people: times as ISO 8601."""
+        if name not in self.times:
+            return pl.col(name)
+        unit, zone = self.times[name]
+        return pl.col(name).dt.to_string(f"%Y-%m-%dT%H:%M:%S%.{3 if unit > 1 else 6}f{'Z' if zone else ''}")
 
     def unfit(self) -> pl.Expr:
         """True for a record that no row may be made of: an infinite number, or a time outside the years 1 to 9999.
@@ -120,6 +131,19 @@ class Table:
             ),
         )
 
+    def _sorted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """In the table's order: usually a stable sort by symbol is enough, and takes half the time."""
+        symbols = rows["symbol"]
+        codes = symbols.cast(pl.Enum(symbols.unique().drop_nulls().sort())).to_physical()
+        found = rows.with_columns(_code=codes).sort("_code", maintain_order=True)
+        after = pl.lit(value=True)
+        for name in reversed(self.order[1:]):
+            column, before = pl.col(name), pl.col(name).shift()
+            after = (column > before) | ((column == before) & after)
+        first = (pl.col("_code") != pl.col("_code").shift()).fill_null(value=False)
+        in_order = found.select((first | after.fill_null(value=False)).slice(1).all()).item()
+        return found.drop("_code") if in_order else rows.sort(self.order, maintain_order=True)
+
     def _timestamp(self, name: str) -> pl.Expr:
         unit, zone = self.times[name]
         return (pl.col(name) * unit).cast(pl.Datetime("us", zone))
@@ -130,7 +154,8 @@ class Table:
 
     @cached_property
     def _fields(self) -> Mapping[str, str]:
-        return {field["name"]: _kind(field["type"]) for field in definition(self.record)["fields"]}
+        stamp = {"time": "timestamp-millis"} if self.stamped else {}
+        return stamp | {field["name"]: _kind(field["type"]) for field in definition(self.record)["fields"]}
 
 
 def _kind(avro: Any) -> str:
@@ -142,11 +167,10 @@ def _kind(avro: Any) -> str:
 _TICK_ORDER: Final = ("symbol", "ts_event", "ordinal", "source_partition", "source_offset")
 TICKS: Final = Table("ticks", topics.TICKS_CLEAN, "Tick", "ts_event", _TICK_ORDER)
 REJECTED: Final = Table("rejected", topics.TICKS_REJECTED, "Tick", "ts_event", _TICK_ORDER, ("reason",))
-BARS: Final = Table(
-    "bars",
-    topics.BARS,
-    "Bar",
-    "ts_open",
-    ("symbol", "timeframe", "ts_open", "number", "revision", "source_partition", "source_offset"),
-)
-TABLES: Final = (TICKS, REJECTED, BARS)
+_BAR_ORDER: Final = ("symbol", "timeframe", "ts_open", "number", "revision", "source_partition", "source_offset")
+BARS: Final = Table("bars", topics.BARS, "Bar", "ts_open", _BAR_ORDER)
+RATES: Final = Table("rates", topics.RATES, "Bar", "ts_open", _BAR_ORDER)
+_TIME_ORDER: Final = ("symbol", "time", "source_partition", "source_offset")
+EVENTS: Final = Table("events", topics.FEED_EVENTS, "FeedEvent", "time", _TIME_ORDER)
+SYMBOLS: Final = Table("symbols", topics.SYMBOLS, "SymbolSpec", "time", _TIME_ORDER, stamped=True)
+TABLES: Final = (TICKS, REJECTED, BARS, RATES, EVENTS, SYMBOLS)

@@ -7,21 +7,19 @@ them. Polars, DuckDB, Spark and pandas read them as they are. The functions here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import DeltaError, TableNotFoundError
-from pydantic import SecretStr
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from infra.lake.layout import BARS, FIRST_MS, LAST_MS, TABLES, TICKS, Table
+from infra.lake.layout import BARS, FIRST_MS, LAST_MS, PARTITIONED_BY, TABLES, TICKS, Table
+from infra.lake.storage import StorageOptions, revealed
 from infra.market.counts import is_count
 from infra.worlds import World
 from schemas.errors import StoreError
-
-StorageOptions = Mapping[str, SecretStr]
 
 MOST_PARTITIONS: Final = 1_000
 """The most that `infra.settings.KafkaSettings.partitions` allows."""
@@ -29,17 +27,15 @@ MOST_PARTITIONS: Final = 1_000
 DAY_AROUND_MS: Final = 2 * 86_400_000
 """No server day is longer."""
 
+_DROP_TRIES: Final = 5
+
+_ALL: Final = pl.lit(value=True)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def table_uri(uri: str, table: Table) -> str:
     """Where a table stands below the lake's address."""
     return f"{uri.rstrip('/')}/{table.name}"
-
-
-def revealed(options: StorageOptions | None) -> dict[str, str]:
-    """Storage options as deltalake takes them."""
-    return {name: value.get_secret_value() for name, value in (options or {}).items()}
 
 
 def app_id(world: str, table: Table, partition: int) -> str:
@@ -57,6 +53,43 @@ def open_table(uri: str, options: StorageOptions | None, table: Table) -> DeltaT
         raise StoreError(f"the lake table {table_uri(uri, table)} cannot be read: {error}") from error
 
 
+def data_files(handle: DeltaTable) -> pl.DataFrame:
+    """The files of a table as its log has them: ``path`` below the table, sizes, partition, bounds of columns."""
+    return pl.DataFrame(pa.table(handle.get_add_actions(flatten=True)))
+
+
+def scan(
+    uri: str,
+    options: StorageOptions | None,
+    table: Table,
+    handle: DeltaTable,
+    *,
+    symbol: str | None = None,
+    window: tuple[datetime, datetime] | None = None,
+) -> pl.LazyFrame:
+    """The rows of files that may hold the symbol and times of the (closed) window: all that are asked for, and others.
+
+    Polars' own `scan_delta` does not find a table in a folder whose path has a blank in it.
+    """
+    found = data_files(handle)
+    for column, least, most in (("symbol", symbol, symbol), (table.time, *(window or (None, None)))):
+        if least is not None and {f"min.{column}", f"max.{column}"} <= set(found.columns):
+            outside = (pl.col(f"max.{column}") < least) | (pl.col(f"min.{column}") > most)
+            found = found.filter(~outside.fill_null(value=False))
+    if not found.height:
+        return pl.LazyFrame(schema=table.schema)
+    place = table_uri(uri, table)
+    return pl.scan_parquet(
+        [f"{place}/{path}" for path in found["path"]],
+        schema={name: kind for name, kind in table.schema.items() if name not in PARTITIONED_BY},
+        hive_schema={name: table.schema[name] for name in PARTITIONED_BY},
+        hive_partitioning=True,
+        missing_columns="insert",
+        glob=False,
+        storage_options=revealed(options) or None,
+    ).select(*table.schema)
+
+
 def read_ticks(
     uri: str, options: StorageOptions | None, world: str, symbol: str, *, start_ms: int, end_ms: int
 ) -> pl.DataFrame:
@@ -65,7 +98,7 @@ def read_ticks(
     All fields of Tick, times as in `schemas.records`, and world, source_partition, source_offset.
     Raises StoreError when the lake cannot be read.
     """
-    return _read(uri, options, TICKS, (start_ms, end_ms), _series(world, symbol)).sort(
+    return _read(uri, options, TICKS, (start_ms, end_ms), world=world, symbol=symbol).sort(
         "ts_event", "ordinal", "source_offset"
     )
 
@@ -78,15 +111,23 @@ def read_bars(
     All fields of Bar, times as in `schemas.records`, and world, source_partition, source_offset.
     Raises StoreError when the lake cannot be read.
     """
-    window, which = (start_ms, end_ms), _series(world, symbol) & (pl.col("timeframe") == timeframe)
-    if not is_count(timeframe):
-        found = _read(uri, options, BARS, window, which).sort("ts_open", "revision", "source_offset")
-        return found.unique("ts_open", keep="last", maintain_order=True)
-    # A correction moves such a bar within its day, so its last revision may open outside the window.
-    found = _read(uri, options, BARS, (start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS), which)
-    last = found.sort("revision", "source_offset").unique(["day", "number"], keep="last", maintain_order=True)
+    window, which = (start_ms, end_ms), pl.col("timeframe") == timeframe
+    if is_count(timeframe):  # a correction moves such a bar within its day, so its last revision may open elsewhere
+        window = start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS
+    found = last_revisions(_read(uri, options, BARS, window, world=world, symbol=symbol, which=which).lazy()).collect()
     within = pl.col("ts_open").is_between(start_ms, end_ms, closed="left")
-    return last.filter(within).sort("ts_open", "number")
+    return found.filter(within).sort("ts_open", "number")
+
+
+def last_revisions(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """Of the table ``bars``, as polars scans it, each bar of each world as it is by now, in no order."""
+    key = ("world", "symbol", "timeframe", "_begin", "number")
+    return (
+        bars.with_columns(_begin=pl.coalesce("day", "ts_open"))
+        .sort("revision", "source_offset")
+        .unique(key, keep="last")
+        .drop("_begin")
+    )
 
 
 def ends(
@@ -109,21 +150,27 @@ def drop_world(uri: str, options: StorageOptions | None, world: str) -> int:
     Other worlds, and readers of a version they have opened, are not touched; the files go with the next vacuum.
     A sink that still writes the world is fenced. Raises StoreError when the lake refuses.
     """
-    rows = 0
-    for table in TABLES:
+    return sum(_drop(uri, options, world, table) for table in TABLES)
+
+
+def _drop(uri: str, options: StorageOptions | None, world: str, table: Table) -> int:
+    """Remove a world's rows from one table; again when an optimizer was quicker."""
+    for left in reversed(range(_DROP_TRIES)):
         handle = open_table(uri, options, table)
         known = _ends(handle, world, table, MOST_PARTITIONS)
         if handle is None or not known:
-            continue
+            return 0
         forgotten = [Transaction(app_id(world, table, partition), 0) for partition in known]
         try:
             removed = handle.delete(
                 f"world = '{world}'", commit_properties=CommitProperties(app_transactions=forgotten)
             )
         except (DeltaError, OSError) as error:
-            raise StoreError(f"world {world} cannot be removed from {handle.table_uri}: {error}") from error
-        rows += int(removed["num_deleted_rows"] or 0)
-    return rows
+            if not left or not isinstance(error, CommitFailedError):
+                raise StoreError(f"world {world} cannot be removed from {handle.table_uri}: {error}") from error
+        else:
+            return int(removed["num_deleted_rows"] or 0)
+    return 0
 
 
 def _ends(handle: DeltaTable | None, world: str, table: Table, partitions: int) -> dict[int, int]:
@@ -133,20 +180,25 @@ def _ends(handle: DeltaTable | None, world: str, table: Table, partitions: int) 
     return {number: end for number, end in found.items() if end}
 
 
-def _series(world: str, symbol: str) -> pl.Expr:
-    return (pl.col("world") == world) & (pl.col("symbol") == symbol)
-
-
 def _read(
-    uri: str, options: StorageOptions | None, table: Table, window: tuple[int, int], which: pl.Expr
+    uri: str,
+    options: StorageOptions | None,
+    table: Table,
+    window: tuple[int, int],
+    *,
+    world: str,
+    symbol: str,
+    which: pl.Expr = _ALL,
 ) -> pl.DataFrame:
     first, last = max(window[0], FIRST_MS), min(window[1] - 1, LAST_MS)
     handle = open_table(uri, options, table)
     if handle is None or first > last:
         return pl.DataFrame(schema=table.read_schema)
     start, end = (_EPOCH + timedelta(milliseconds=moment) for moment in (first, last))
-    rows = pl.scan_delta(handle, storage_options=revealed(options)).filter(
-        which, pl.col("date").is_between(start.date(), end.date()), pl.col(table.time).is_between(start, end)
+    rows = scan(uri, options, table, handle, symbol=symbol, window=(start, end)).filter(
+        (pl.col("world") == world) & (pl.col("symbol") == symbol) & which,
+        pl.col("date").is_between(start.date(), end.date()),
+        pl.col(table.time).is_between(start, end),
     )
     try:
         return rows.with_columns(table.integers()).select(*table.read_schema).collect()

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra import kafka_log, provision, world_admin
+from infra.topics import TICKS_RAW
+from infra.worlds import World
 from schemas.errors import ComponentError
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ def ahead(settings: Settings) -> list[str]:
     """Where a sink has read more than the topics hold, one line each; empty when all is well."""
     existing = set(provision.world_topics(settings))
     lines = []
-    for sink, positions in (("lake", _lake(settings)), ("CSV", _csv(settings))):
+    known = World(settings.world).topic(TICKS_RAW.name) in existing
+    for sink, positions in (("lake", _lake(settings, known=known)), ("CSV", _csv(settings))):
         for topic in sorted({topic for topic, _ in positions}):
             ends = kafka_log.ends(settings.kafka, topic) if topic in existing else {}
             lines += [
@@ -51,12 +54,14 @@ def start_fresh(settings: Settings, now: Callable[[], datetime] = lambda: dateti
     return done
 
 
-def _lake(settings: Settings) -> dict[tuple[str, int], int]:
+def _lake(settings: Settings, *, known: bool) -> dict[tuple[str, int], int]:
+    """How far the lake is; ``known``: the world has topics, so no more partitions than they have need be asked for."""
     if settings.lake.uri is None and not (settings.home / "lake").exists():
         return {}
     from infra.lake import tables  # noqa: PLC0415 - heavy, and a first start has no lake
 
-    ends = tables.ends(settings.lake_uri, settings.lake.storage_options, settings.world)
+    partitions = provision.partitions(settings) if known else tables.MOST_PARTITIONS
+    ends = tables.ends(settings.lake_uri, settings.lake.storage_options, settings.world, partitions)
     return {(topic, number): end for topic, numbers in ends.items() for number, end in numbers.items()}
 
 

@@ -5,7 +5,8 @@
 Twice: with each feed's own hours and crossed quotes kept, every M1 bar must equal the oracle's in all eight prices,
 and so must the longer ones those folded from the oracle's minutes;
 with the defaults, the minutes that differ must be exactly those that hold rejected ticks. Clean + rejected must be
-the distinct identities of ticks.raw, and the lake and the CSV must hold exactly the clean ticks.
+the distinct identities of ticks.raw, and the lake and the CSV must hold exactly the clean ticks; plain SQL in DuckDB
+must make the oracle's minutes of the lake's ticks.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rich.table import Table
 
 from infra import kafka_log, topics
 from infra.brokers.kafka import KafkaCluster
+from infra.lake.query import connect as connect_lake
 from infra.registry.client import connect
 from infra.settings import Settings
 from infra.worlds import World
@@ -65,10 +67,20 @@ class Row:
     differing: int = 0
     folded: int = 0
     """Bars of the longer timeframes that are equal to the oracle's minutes folded."""
+    sql: int = 0
+    """Minutes that DuckDB alone makes of the lake's ticks and that are the oracle's."""
     wrong: list[str] = field(default_factory=list)
 
 
 TRIES = 5
+SQL = """
+select epoch_ms(time_bucket(interval 1 minute, ts_event)) as ts_open,
+  arg_min(bid, (ts_event, ordinal)) as open, max(bid) as high, min(bid) as low,
+  arg_max(bid, (ts_event, ordinal)) as close,
+  arg_min(ask, (ts_event, ordinal)) as ask_open, max(ask) as ask_high, min(ask) as ask_low,
+  arg_max(ask, (ts_event, ordinal)) as ask_close
+from ticks where symbol = ? group by 1
+"""
 
 
 def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours: bool) -> list[Row]:
@@ -101,6 +113,7 @@ def check(settings: Settings, codec: Codec, feeds: Sequence[Feed], *, own_hours:
             expect(f"{dead} dead letters")
         truth, own = oracle.minute_bars(feed), bars.filter(mine)
         _compare_bars(row, own.filter(pl.col("timeframe") == "M1"), truth, source, refused)
+        _compare_sql(row, settings, truth, refused)
         for timeframe, minutes in LONGER.items():
             folded = oracle.folded(truth, feed, minutes * MINUTE)
             excused = refused.select(oracle.opening("ts_event", feed, minutes * MINUTE))
@@ -130,6 +143,18 @@ def _compare_bars(
         row.wrong.append(f"{len(differing ^ holding_rejected)} minutes differ for no rejected tick, or the reverse")
     if extra := set(last["ts_open"].to_list()) - set(truth["ts_open"].to_list()):
         row.wrong.append(f"{len(extra)} bars too many")
+
+
+def _compare_sql(row: Row, settings: Settings, truth: pl.DataFrame, refused: pl.DataFrame) -> None:
+    """Every minute that the lake's ticks make in plain SQL equals the oracle's, unless a tick of it was rejected."""
+    with connect_lake(settings.lake_uri, None, [settings.world], only=True) as connection:
+        made = connection.sql(SQL, params=[row.symbol]).pl()
+    joined = truth.join(made, on="ts_open", how="full", suffix="_sql", coalesce=True)
+    same = pl.all_horizontal(pl.col(price) == pl.col(f"{price}_sql") for price in PRICES).fill_null(value=False)
+    row.sql = joined.filter(same).height
+    excused = refused.select((pl.col("ts_event") // MINUTE * MINUTE).alias("ts_open"))
+    if wrong := joined.filter(~same).join(excused, on="ts_open", how="anti").height:
+        row.wrong.append(f"{wrong} minutes that SQL makes of the lake are not the oracle's")
 
 
 def _compare_folded(row: Row, timeframe: str, bars: pl.DataFrame, truth: pl.DataFrame, excused: pl.DataFrame) -> None:
@@ -197,7 +222,7 @@ def _import(env: dict[str, str], world: str, feed: Feed, *, own_hours: bool, spe
     if speed:
         options += ["--speed", str(speed)]
     for _ in range(TRIES):  # an import that finds the registry killed ends with a clear line, and goes on when repeated
-        done = stack.run(env, "import", "lean", *map(str, feed.tick_files), *options, timeout=1200)
+        done = stack.run(env, "import", *map(str, feed.tick_files), *options, timeout=1200)
         if done.returncode == 0:
             return
     raise AssertionError(done.stderr)
@@ -208,12 +233,12 @@ def table(title: str, rows: Sequence[Row]) -> Table:
     shown = Table(title=title)
     for column in ("symbol", "ticks", "raw", "repeats", "clean", "rejected", "lake", "csv"):
         shown.add_column(column, justify="left" if column == "symbol" else "right")
-    for column in ("M1 bars", "equal", "differing", "M5..D1 equal", "verdict"):
+    for column in ("M1 bars", "equal", "differing", "M5..D1 equal", "SQL equal", "verdict"):
         shown.add_column(column, justify="right")
     for row in rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(row.rejected.items())) or "0"
         numbers = (row.ticks, row.raw, row.repeats, row.clean, reasons, row.lake, row.csv)
-        more = (row.bars, row.equal, row.differing, row.folded, "; ".join(row.wrong) or "ok")
+        more = (row.bars, row.equal, row.differing, row.folded, row.sql, "; ".join(row.wrong) or "ok")
         shown.add_row(row.symbol, *map(str, numbers), *map(str, more))
     return shown
 

@@ -29,3 +29,4 @@ def test_with_own_hours_every_bar_is_the_third_partys_whatever_is_killed(cluster
     rows = lean.pipeline(tmp_path, oracle.START_OF_FEEDS, cluster, own_hours=True, kills=1)
     assert not [row for row in rows if row.wrong]
     assert sum(row.equal for row in rows) == 9_869
+    assert sum(row.sql for row in rows) == 9_869

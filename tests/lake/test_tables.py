@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
-from infra.lake.tables import drop_world, ends, read_bars, read_ticks, revealed, table_uri
+from infra.lake.layout import BARS, EVENTS, REJECTED, TABLES, TICKS
+from infra.lake.storage import revealed
+from infra.lake.tables import drop_world, ends, last_revisions, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
-from schemas.records import Bar
+from schemas.records import Bar, EventKind, FeedEvent
 from sinks.lake import LakeSink
 from sinks.sink import Source
 from tests.sinks.stores import START, bar, batch, tick
@@ -49,7 +50,7 @@ def test_a_lake_that_is_not_there_reads_as_empty(uri: str) -> None:
     assert (ticks.height, bars.height) == (0, 0)
     assert dict(ticks.schema).items() >= dtypes("Tick").items()
     assert dict(bars.schema).items() >= dtypes("Bar").items()
-    assert ends(uri, None, "main", 4) == {"main.ticks.clean": {}, "main.ticks.rejected": {}, "main.bars": {}}
+    assert ends(uri, None, "main", 4) == {f"main.{table.topic.name}": {} for table in TABLES}
     assert drop_world(uri, None, "main") == 0
 
 
@@ -73,6 +74,8 @@ def test_a_bar_comes_in_its_last_revision_and_the_table_holds_all(uri: str, sink
     found = read_bars(uri, None, "main", "EURUSD", "M1", start_ms=0, end_ms=2**60)
     assert found.select("revision", "close", "status").rows() == [(2, 3.0, "revised"), (1, 2.0, "revised")]
     assert DeltaTable(table_uri(uri, BARS)).count() == 6
+    last = last_revisions(pl.scan_delta(table_uri(uri, BARS)).filter(pl.col("timeframe") == "M1")).sort("ts_open")
+    assert last.select("revision", "close").collect().rows() == [(2, 3.0), (1, 2.0)]
 
 
 def test_a_count_bar_is_found_where_its_last_revision_opens(uri: str, sink: LakeSink) -> None:
@@ -212,6 +215,21 @@ def test_a_day_may_be_absent_but_not_impossible() -> None:
 
 
 def test_every_table_says_what_it_holds() -> None:
-    assert [table.name for table in TABLES] == ["ticks", "rejected", "bars"]
+    assert [table.name for table in TABLES] == ["ticks", "rejected", "bars", "rates", "events", "symbols"]
     assert "reason" in REJECTED.schema
     assert "reason" not in TICKS.schema
+
+
+@given(st.lists(st.tuples(st.sampled_from(["B", "A", "é", ""]), st.integers(0, 3), st.integers(0, 2)), max_size=12))
+def test_rows_come_in_the_tables_order_however_they_came(places: list[tuple[str, int, int]]) -> None:
+    records = [tick(number, symbol, ordinal=ordinal) for symbol, number, ordinal in places]
+    rows = TICKS.rows(batch(TICKS, records).rows, "main")
+    assert rows.equals(rows.sort(TICKS.order, maintain_order=True))
+    assert sorted(rows["source_offset"]) == list(range(len(places)))
+
+
+def test_events_of_no_symbol_come_first() -> None:
+    kind = {"kind": EventKind.CLOCK, "feed": "x", "shard": "a", "text": ""}
+    records = [FeedEvent(time=START + n, symbol=symbol, **kind) for n, symbol in enumerate(("B", None, "A", None))]  # type: ignore[arg-type]
+    rows = EVENTS.rows(batch(EVENTS, records).rows, "main")
+    assert rows["symbol"].to_list() == [None, None, "A", "B"]

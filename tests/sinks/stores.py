@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import redis
 
-from infra.lake.layout import BARS, REJECTED, TABLES, TICKS, Table
-from infra.lake.tables import table_uri
-from infra.settings import Settings
+from infra.lake.layout import BARS, RATES, REJECTED, TICKS, Table
+from infra.lake.tables import open_table, scan
+from infra.settings import JsonlSettings, LakeSettings, RedisSettings, Settings
 from schemas.columns import dtypes
-from schemas.records import Bar, BarStatus, Tick
-from sinks.csv import CsvSink
-from sinks.lake import LakeSink
+from schemas.records import Bar, BarStatus, FeedEvent, SymbolSpec, Tick
+from sinks.service import sink_of
 from sinks.sink import Batch, Sink, Source
+from tests.sinks import servers
 
 DAY = 86_400_000
 START = 1_399_000_000_000
@@ -73,14 +74,18 @@ def bar(number: int, symbol: str = "EURUSD", timeframe: str = "M1", revision: in
     return Bar(**values | fields)
 
 
-def batch(table: Table, records: Iterable[Tick | Bar], partition: int = 0, first: int = 0) -> Batch:
+def batch(
+    table: Table, records: Iterable[Tick | Bar | FeedEvent | SymbolSpec], partition: int = 0, first: int = 0
+) -> Batch:
     """Records as one source partition gives them, offsets from ``first`` on."""
-    kinds = dtypes(table.record)
-    found = list(records)
-    rows = pl.DataFrame(
-        {name: [getattr(record, name) for record in found] for name in kinds}, schema=kinds
-    ).with_columns(
+    kinds, found = dtypes(table.record), list(records)
+
+    def column(name: str) -> list[Any]:
+        return [getattr(record, name if hasattr(record, name) else f"{name}_") for record in found]
+
+    rows = pl.DataFrame({name: column(name) for name in kinds}, schema=kinds).with_columns(
         *(pl.lit("crossed").alias(name) for name in table.extra),
+        *((pl.lit(START, pl.Int64).alias("time"),) if table.stamped else ()),
         source_partition=pl.lit(partition, pl.Int32),
         source_offset=pl.int_range(first, first + pl.len(), dtype=pl.Int64),
     )
@@ -89,17 +94,29 @@ def batch(table: Table, records: Iterable[Tick | Bar], partition: int = 0, first
 
 @dataclass(frozen=True)
 class Store:
-    """One kind of sink in a folder of its own."""
+    """One kind of sink with a store of its own, below ``home``, which the servers take for a name."""
 
-    name: str
+    kind: str
     home: Path
     world: str = "main"
-    exclusive: bool = False
-    """A second sink is refused at once, instead of at its commit."""
+
+    @property
+    def name(self) -> str:
+        return self.kind.removesuffix("-s3")
+
+    @property
+    def exclusive(self) -> bool:
+        """A second sink is refused at once, instead of at its commit."""
+        return self.name in {"csv", "jsonl"}
 
     @property
     def settings(self) -> Settings:
-        return Settings(world=self.world, home=self.home)
+        options: dict[str, Any] = {"jsonl": JsonlSettings(dir=self.home / "lines")}
+        if self.kind == "lake-s3":
+            options["lake"] = LakeSettings(**servers.s3_lake(self.home.name))
+        if self.kind == "redis":
+            options["redis"] = RedisSettings(url=servers.redis_url(self.home.name))
+        return Settings(world=self.world, home=self.home, **options)
 
     @contextmanager
     def sink(self) -> Iterator[Sink]:
@@ -114,38 +131,58 @@ class Store:
         """What a reader finds, sorted; repeats stay repeats."""
         return sorted(places_of(self.settings, self.name, table))
 
-    def kept(self, tables: Collection[Table] = TABLES) -> dict[str, list[Place]]:
+    def kept(self, tables: Collection[Table]) -> dict[str, list[Place]]:
         return {table.name: self.places(table) for table in tables}
 
 
-def sink_of(settings: Settings, name: str) -> Sink:
-    if name == "lake":
-        return LakeSink(settings.lake_uri, settings.lake.storage_options, settings.world)
-    return CsvSink(settings.csv_dir, settings.world)
-
-
 def places_of(settings: Settings, name: str, table: Table) -> Iterable[Place]:
-    if name == "lake":
-        uri = table_uri(settings.lake_uri, table)
-        if not os.path.isdir(uri):  # noqa: PTH112 - an address, not always a path
-            return []
-        rows = pl.scan_delta(uri).filter(pl.col("world") == settings.world)
-        return rows.select("symbol", "source_partition", "source_offset").collect().rows()
+    return READERS[name](settings, table)
+
+
+def _in_lake(settings: Settings, table: Table) -> Iterable[Place]:
+    handle = open_table(settings.lake_uri, settings.lake.storage_options, table)
+    if handle is None:
+        return []
+    rows = scan(settings.lake_uri, settings.lake.storage_options, table, handle)
+    columns = ("symbol", "source_partition", "source_offset")
+    return rows.filter(pl.col("world") == settings.world).select(columns).collect().rows()
+
+
+def _in_csv(settings: Settings, table: Table) -> Iterable[Place]:
     return ((row["symbol"], int(row["partition"]), int(row["offset"])) for row in csv_rows(settings.csv_dir, table))
+
+
+def _in_jsonl(settings: Settings, table: Table) -> Iterable[Place]:
+    assert settings.jsonl.dir is not None
+    for path in (settings.below(settings.jsonl.dir) / FOLDERS[table.name]).rglob("*.jsonl"):
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            yield row["symbol"], row["source_partition"], row["source_offset"]
+
+
+def _in_redis(settings: Settings, table: Table) -> Iterable[Place]:
+    with closing(redis.Redis.from_url(settings.redis.url.get_secret_value(), decode_responses=True)) as client:
+        topic = f"{settings.world}.{table.topic.name}"
+        for partition in range(4):
+            for entry, fields in client.xrange(f"{{{topic}}}/{partition}"):  # type: ignore[union-attr]
+                yield fields["symbol"], partition, int(entry.removesuffix("-1"))
+
+
+READERS: dict[str, Callable[[Settings, Table], Iterable[Place]]] = {
+    "lake": _in_lake,
+    "csv": _in_csv,
+    "jsonl": _in_jsonl,
+    "redis": _in_redis,
+}
+FOLDERS = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "rates"}
+STORES = ("lake", "lake-s3", "csv", "jsonl", "redis")
 
 
 def csv_rows(folder: Path, table: Table) -> Iterable[dict[str, str]]:
     """Every row below a folder, read by Python's own csv module; fails on a torn line."""
-    name = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv"}[table.name]
-    for path in sorted((folder / name).rglob("*.csv")):
+    for path in sorted((folder / FOLDERS[table.name]).rglob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 assert None not in row
                 assert None not in row.values()
                 yield row
-
-
-STORES: dict[str, Callable[[Path], Store]] = {
-    "lake": lambda home: Store("lake", home),
-    "csv": lambda home: Store("csv", home, exclusive=True),
-}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from infra.lake.layout import BARS, TICKS
 from infra.paths import encoded
 from schemas.errors import ComponentError, StoreError
-from sinks.csv import CsvSink, _text
+from sinks.csv import CSV, text
+from sinks.files import FileSink
 from sinks.journal import Journal
 from sinks.sink import Source
 from tests.sinks.stores import START, bar, batch, csv_rows, tick
@@ -29,7 +30,7 @@ class PowerCutError(Exception):
 
 
 def test_files_and_metadata_stand_where_the_first_users_look(tmp_path: Path) -> None:
-    with closing(CsvSink(tmp_path, "main")) as sink:
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
         sink.positions([SOURCE, BARS_SOURCE])
         sink.write(batch(TICKS, [tick(0), tick(0, "con")]))
         sink.write(batch(BARS, [bar(0), bar(0, timeframe="H4"), bar(0, timeframe="MN1")]))
@@ -51,7 +52,7 @@ def test_files_and_metadata_stand_where_the_first_users_look(tmp_path: Path) -> 
 
 
 def test_count_bars_have_a_folder_that_every_system_takes(tmp_path: Path) -> None:
-    with closing(CsvSink(tmp_path, "main")) as sink:
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
         sink.positions([SOURCE])
         sink.write(batch(BARS, [replace(bar(0, timeframe="T:1000"), day=START, number=7)]))
         sink.commit({SOURCE: 1})
@@ -72,14 +73,14 @@ def test_a_commit_cut_off_at_any_step_is_finished_or_undone(
         left -= 1
         return rename(path, target)
 
-    with closing(CsvSink(tmp_path, "main")) as sink:
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
         sink.positions([SOURCE])
         sink.write(batch(TICKS, [tick(0), tick(1, "GBPUSD")]))
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", cut)
             with pytest.raises(PowerCutError):
                 sink.commit({SOURCE: 2})
-    with closing(CsvSink(tmp_path, "main")) as sink:
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
         landed = sink.positions([SOURCE])
         rows = list(csv_rows(tmp_path, TICKS))
         assert (landed, len(rows)) == (({}, 0) if step == "record" else ({SOURCE: 2}, 2))
@@ -88,12 +89,12 @@ def test_a_commit_cut_off_at_any_step_is_finished_or_undone(
 
 def test_data_without_its_record_are_refused(tmp_path: Path) -> None:
     (tmp_path / "ticks").mkdir()
-    with pytest.raises(ComponentError, match="no metadata"), closing(CsvSink(tmp_path, "main")) as sink:
+    with pytest.raises(ComponentError, match="no metadata"), closing(FileSink(tmp_path, "main", CSV)) as sink:
         sink.positions([SOURCE])
 
 
 def test_a_file_is_never_replaced(tmp_path: Path) -> None:
-    with closing(CsvSink(tmp_path, "main")) as sink:
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
         sink.positions([SOURCE])
         sink.write(batch(TICKS, [tick(0)]))
         place = tmp_path / "ticks" / "EURUSD" / "2014-05-02.000001.csv"
@@ -106,15 +107,15 @@ def test_a_file_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError), closing(Journal(tmp_path / "file" / "raw")) as journal:
+    with pytest.raises(StoreError), closing(Journal(tmp_path / "file" / "raw", frozenset())) as journal:
         journal.open()
 
 
 @given(st.lists(st.floats(allow_infinity=False, allow_nan=False), min_size=1, max_size=20))
 def test_prices_read_back_exactly(prices: list[float]) -> None:
     records = [tick(n, bid=price) for n, price in enumerate(prices)]
-    text = _text(TICKS, TICKS.rows(batch(TICKS, records).rows, "main")).decode()
-    assert [float(row["bid"]) for row in csv.DictReader(text.splitlines())] == prices
+    lines = text(TICKS, TICKS.rows(batch(TICKS, records).rows, "main")).decode()
+    assert [float(row["bid"]) for row in csv.DictReader(lines.splitlines())] == prices
 
 
 @given(st.text(max_size=60))

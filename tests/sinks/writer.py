@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 from infra.lake.layout import BARS, TICKS
-from tests.sinks.stores import STORES, SYMBOLS, bar, batch, sink_of, tick
+from sinks.service import sink_of
+from tests.sinks.stores import SYMBOLS, Store, bar, batch, tick
 
 STEP = 7
 
 
 def main(name: str, home: str, total: int) -> None:
-    store = STORES[name](Path(home))
-    sink = sink_of(store.settings, name)
+    store = Store(name, Path(home))
+    sink = sink_of(store.settings, store.name)
     ticks, bars = store.source(TICKS), store.source(BARS)
     recorded = sink.positions([ticks, bars])
     at = {ticks: recorded.get(ticks, 0), bars: recorded.get(bars, 0)}
