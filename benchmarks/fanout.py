@@ -169,7 +169,7 @@ class Reader(asyncio.Protocol):
 
     total = 0
 
-    def __init__(self, codec: str, *, follow: bool) -> None:
+    def __init__(self, codec: str, *, follow: str = "") -> None:
         self._codec, self._follow = codec, follow
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -182,7 +182,10 @@ class Reader(asyncio.Protocol):
         if not self.open.done():
             self.open.set_result(None)
             if self._follow:
-                wanted = {"method": "subscribe", "params": {"channel": "ticks", "symbol": "EURUSD", "snapshot": False}}
+                wanted = {
+                    "method": "subscribe",
+                    "params": {"channel": "ticks", "symbol": self._follow, "snapshot": False},
+                }
                 text = _packed(self._codec, wanted)
                 opcode = 0x81 if self._codec == "json" else 0x82
                 self._transport.write(bytes([opcode, 0x80 | len(text), 0, 0, 0, 0]) + text)
@@ -192,7 +195,7 @@ def _packed(codec: str, message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() if codec == "json" else WIRES[codec].body(message)
 
 
-def readers(count: int, codec: str, port: int, pipe: Connection, *, follow: bool) -> None:
+def readers(count: int, codec: str, port: int, pipe: Connection, *, follow: str) -> None:
     """The clients' process: says when all are connected, and how many bytes have come when asked."""
 
     async def run() -> None:
@@ -222,7 +225,10 @@ def measure(kind: str, codec: str, clients: int, seconds: float) -> tuple[float,
     serving.start()
     port = ours.recv()
     reading = context.Process(
-        target=readers, args=(clients, codec, port, there), kwargs={"follow": kind == "gateway"}, daemon=True
+        target=readers,
+        args=(clients, codec, port, there),
+        kwargs={"follow": "EURUSD" if kind == "gateway" else ""},
+        daemon=True,
     )
     reading.start()
     here.recv()
@@ -247,9 +253,7 @@ def idle(clients: int) -> None:
     port = ours.recv()
     process = psutil.Process(serving.pid)
     before = process.memory_info().rss
-    reading = context.Process(
-        target=readers, args=(clients, "json", port, there), kwargs={"follow": False}, daemon=True
-    )
+    reading = context.Process(target=readers, args=(clients, "json", port, there), kwargs={"follow": ""}, daemon=True)
     start = time.perf_counter()
     reading.start()
     here.recv()
