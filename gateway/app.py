@@ -5,70 +5,102 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway import rest
+from gateway import problems, rest
+from gateway.access import LOOPBACK, Access
 from gateway.assets import Assets
+from gateway.catchup import LogReader
+from gateway.door import GRANT, Door, Reception
+from gateway.endpoints import ENDPOINTS
 from gateway.history import History
 from gateway.hub import Hub
-from gateway.session import Session, Socket
+from gateway.limits import Addresses
+from gateway.outbox import Slow
+from gateway.protocol import Code
+from gateway.query import Query
+from gateway.session import Session, Surroundings, Wishes
+from gateway.socket import Socket
+from gateway.tokens import TokenFile
+from gateway.udf import Udf
+from gateway.wire import WIRES
 from infra import logs, metrics
 from infra.settings import Settings
+from schemas.codec import Codec
+from schemas.errors import SettingsError
 
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CONFLATION_SECONDS: Final = 0.02
 
 log = logs.logger(__name__)
 
 
-def build(settings: Settings, hub: Hub, history: History, alive: Callable[[], bool]) -> web.Application:
-    """The application; ``alive`` says whether Kafka is being followed."""
-    return Gateway(settings, hub, history, alive).app
+def access_of(settings: Settings) -> Access:
+    """Who may come in. Raises SettingsError when anybody could who can reach us, and nobody said so."""
+    gateway, file = settings.gateway, TokenFile(settings.tokens_file)
+    public = gateway.host not in LOOPBACK
+    if public and not gateway.open and not file.read():
+        raise SettingsError(
+            f"ARBITREX_GATEWAY__HOST={gateway.host}: other machines could read everything, for there is no token; "
+            "make one with: arbitrex token create NAME, or set ARBITREX_GATEWAY__OPEN=true"
+        )
+    return Access(file, public=public, may_be_open=gateway.open, now=now_ms)
 
 
 class Gateway:
-    """The application and what its handlers share."""
+    """The application and what its handlers share; ``alive`` says whether Kafka is being followed."""
 
-    def __init__(self, settings: Settings, hub: Hub, history: History, alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hub: Hub,
+        history: History,
+        log_reader: LogReader,
+        *,
+        codec: Codec,
+        alive: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._hub = hub
         self._alive = alive
         self._door = Door(settings.gateway.host, settings.gateway.origins)
+        self._access = access_of(settings)
+        self._addresses = Addresses(settings.gateway.max_connections_per_address)
         self._sessions: set[Session] = set()
-        self.app = web.Application(middlewares=[self._door.check, rest.errors])
+        self._around = Surroundings(hub, settings.gateway, settings.bars.timeframes, self._access, log_reader, now_ms)
+        self.app = web.Application(middlewares=[self._door.check, problems.errors, Reception(self._access).check])
         self.app.router.add_get("/v1/ws", self._websocket)
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/ready", self._ready)
         self.app.router.add_get("/metrics", self._metrics)
-        self.app.add_routes(rest.Api(settings, hub.market, history).routes())
+        self.app.add_routes(rest.Api(settings, hub.market, history, codec, now_ms).routes())
+        self.app.add_routes(Udf(settings, hub.market, history, now_ms).routes())
         self.app.add_routes(Assets().routes())
         self.app.cleanup_ctx.append(self._heartbeats)
+        self.app.cleanup_ctx.append(self._conflation)
         self.app.on_shutdown.append(self._say_goodbye)
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        limits = self._settings.gateway
-        transport = request.transport
-        socket = Socket(limits.max_message_bytes, transport)
-        await socket.prepare(request)
-        session = Session(
-            socket,
-            self._hub,
-            limits,
-            self._settings.bars.timeframes,
-            now=now_ms,
-            cut_off=transport.abort if transport else _nothing,
-        )
-        self._sessions.add(session)
+        wishes, compress = _wishes(request)
+        if not self._addresses.enter(request.remote):
+            return problems.problem(
+                429, f"at most {self._settings.gateway.max_connections_per_address} connections each"
+            )
         try:
-            with metrics.CLIENTS.track_inprogress():
-                await session.run()
+            socket = Socket(self._settings.gateway.max_message_bytes, request.transport, compress=compress)
+            await socket.prepare(request)
+            session = Session(socket, self._around, wishes, request.get(GRANT))
+            self._sessions.add(session)
+            try:
+                with metrics.CLIENTS.track_inprogress():
+                    await session.run()
+            finally:
+                self._sessions.discard(session)
         finally:
-            self._sessions.discard(session)
+            self._addresses.leave(request.remote)
         return socket
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -82,66 +114,54 @@ class Gateway:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _heartbeats(self, _: web.Application) -> AsyncIterator[None]:
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self._settings.gateway.heartbeat_seconds)
-                self._hub.heartbeat(now_ms())
+        def beat() -> None:
+            self._hub.heartbeat(now_ms())
+            try:
+                gone = [
+                    each for each in self._sessions if each.grant is not None and not self._access.holds(each.grant)
+                ]
+            except SettingsError as error:  # a damaged file lets nobody in, and throws nobody out
+                log.warning("tokens cannot be read", reason=str(error))
+                return
+            for session in gone:
+                session.close(Code.AUTHENTICATION_FAILED, "the token was revoked, or has expired")
 
-        task = asyncio.create_task(beat())
-        yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        async with _every(self._settings.gateway.heartbeat_seconds, beat):
+            yield
+
+    async def _conflation(self, _: web.Application) -> AsyncIterator[None]:
+        async with _every(_CONFLATION_SECONDS, lambda: self._hub.conflated(time.monotonic())):
+            yield
 
     async def _say_goodbye(self, _: web.Application) -> None:
         for session in self._sessions:
             session.close(WSCloseCode.GOING_AWAY, "the gateway is stopping")
 
 
-class Door:
-    """Keeps foreign web pages out: their requests carry their origin, or a name that is not ours.
+@contextlib.asynccontextmanager
+async def _every(seconds: float, action: Callable[[], None]) -> AsyncIterator[None]:
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            action()
 
-    A page of another origin may not connect unless it is allowed. A gateway that listens on loopback answers to
-    loopback names only, so that a name of an attacker's that resolves to this machine does not count as our own.
-    """
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
-    def __init__(self, host: str, origins: tuple[str, ...]) -> None:
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
-        self._names = {urlsplit(origin).hostname for origin in self._origins} | _LOOPBACK
-        self._any_name = host not in _LOOPBACK
 
-    def refuses(self, host: str, origin: str | None) -> str | None:
-        """Why a request is refused; None when it is not."""
-        if not self._any_name and urlsplit(f"//{host}").hostname not in self._names:
-            return f"host {host} is not this gateway's; add its origin to ARBITREX_GATEWAY__ORIGINS"
-        if origin is None or self.allowed(host, origin):
-            return None
-        return f"origin {origin} may not connect; add it to ARBITREX_GATEWAY__ORIGINS"
-
-    def allowed(self, host: str, origin: str) -> bool:
-        return origin.lower() in self._origins or urlsplit(origin).netloc.lower() == host.lower()
-
-    @web.middleware
-    async def check(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Refuse, or answer and let an allowed foreign page read the answer."""
-        origin = request.headers.get("Origin")
-        if reason := self.refuses(request.host, origin):
-            log.warning("request refused", reason=reason, remote=request.remote)
-            return rest.problem(403, reason)
-        response = await handler(request)
-        if response.prepared:
-            return response
-        response.headers.update({"X-Content-Type-Options": "nosniff", "Server": "Arbitrex"})
-        if origin:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
-        return response
+def _wishes(request: web.Request) -> tuple[Wishes, bool]:
+    """What a client asks for in the address it connects to. Raises BadParameterError."""
+    query = Query(request, *ENDPOINTS["/v1/ws"].parameters)
+    codec = query.choice("codec", tuple(WIRES), "json")
+    slow = Slow(query.choice("slow", tuple(Slow), Slow.CLOSE))
+    return Wishes(WIRES[codec], slow), query.choice("compress", ("true", "false"), "false") == "true"
 
 
 def now_ms() -> int:
     """UTC epoch milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def _nothing() -> None:
-    """No transport is left to cut off."""

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from gateway import protocol
+from gateway.cursor import Place as Standing
 from gateway.market import Placed, Row, Update, closed_bar
 from infra import kafka as clients
 from infra import logs, metrics
@@ -22,7 +24,7 @@ from schemas.codec import Codec
 from schemas.errors import BrokerError, DecodeError, UnknownSchemaError
 from schemas.records import FeedEvent, LiveBars, SymbolSpec
 
-_FLUSH_SECONDS: Final = 0.02
+_FLUSH_SECONDS: Final = 0.01
 """How long records are gathered before they are passed on together."""
 _FLUSH_RECORDS: Final = 2_000
 _LOAD_RECORDS: Final = 20_000
@@ -38,6 +40,13 @@ _TAIL: Final[dict[str, int | None]] = {
 }
 """How many of a partition's last records are read at the start; none: all of a compacted topic."""
 
+CHANNELS: Final = {
+    TICKS_CLEAN.name: protocol.TICKS,
+    BARS.name: protocol.BARS,
+    BARS_LIVE.name: protocol.LIVE,
+    FEED_EVENTS.name: protocol.EVENTS,
+}
+
 log = logs.logger(__name__)
 
 
@@ -51,6 +60,8 @@ class Feed:
         self._decoder = Decoder(self._topics, codec)
         self.bars_since: dict[int, int] = {}
         """From which offset of each partition on bars are read, 0 for all; known once `load` has begun."""
+        self.places: dict[str, dict[int, Standing]] = {}
+        """By channel, where each partition stood when `load` was done."""
         self._consumer: Consumer | None = None
 
     def load(self, stopping: threading.Event) -> Iterator[Update]:
@@ -69,7 +80,10 @@ class Feed:
             behind -= ended
             if messages or ended:
                 heard = time.monotonic()
-                yield self._decoder.update(messages)
+                update = self._decoder.update(messages)
+                for channel, places in update.places.items():
+                    self.places[channel] |= places
+                yield update
             elif time.monotonic() - heard > _SILENCE_SECONDS:
                 raise BrokerError(f"Kafka at {self._kafka.bootstrap_servers} fell silent while its topics were read")
 
@@ -99,6 +113,8 @@ class Feed:
                 if name == BARS.name:
                     self.bars_since[partition] = 0 if offset == low else offset
                 starts.append(TopicPartition(full_name, partition, offset))
+                if name in CHANNELS:
+                    self.places.setdefault(CHANNELS[name], {})[partition] = Standing(offset)
         return starts
 
 
@@ -113,6 +129,7 @@ class Decoder:
         by_topic: dict[str, list[Message]] = {}
         for message in messages:
             by_topic.setdefault(self._topics[message.topic() or ""], []).append(message)
+        places = {CHANNELS[name]: _places(found) for name, found in by_topic.items() if name in CHANNELS}
         ticks: dict[str, list[Row]] = {}
         for _, row in self._rows(by_topic.get(TICKS_CLEAN.name, ()), "Tick"):
             ticks.setdefault(row["symbol"], []).append(row)
@@ -125,6 +142,7 @@ class Decoder:
             ],
             live=self._records(newest_by_key(by_topic.get(BARS_LIVE.name, ())), LiveBars),
             events=self._records(by_topic.get(FEED_EVENTS.name, ()), FeedEvent),
+            places=places,
         )
 
     def _rows(self, messages: Sequence[Message], name: str) -> list[tuple[Message, Row]]:
@@ -153,6 +171,12 @@ class Decoder:
             else:
                 _skip(message, f"a {type(record).__name__}, not a {kind.__name__}")
         return found
+
+
+def _places(messages: Sequence[Message]) -> dict[int, Standing]:
+    """Where the partitions of one topic stand after these messages."""
+    last = {message.partition() or 0: message for message in messages}
+    return {number: Standing((each.offset() or 0) + 1, each.timestamp()[1]) for number, each in last.items()}
 
 
 def newest_by_key(messages: Sequence[Message]) -> list[Message]:

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from gateway import protocol
 from gateway.feed import watermarks
 from gateway.market import Market, Row, bar_id, closed_bar, opening
+from gateway.problems import BusyError
 from infra import kafka as clients
 from infra.kafka_log import partition_count, read_to_end
 from infra.lake import tables
@@ -29,7 +30,7 @@ from infra.topics import BARS, TICKS_CLEAN, Topic
 from infra.worlds import World
 from schemas.batch import INDEX, decode_batch
 from schemas.codec import Codec
-from schemas.errors import ArbitrexError, BrokerError
+from schemas.errors import BrokerError
 
 _READERS: Final = 4
 _MOST_WAITING: Final = 32
@@ -43,10 +44,6 @@ _LAKE_ONLY: Final = ("world", "source_partition", "source_offset")
 T = TypeVar("T")
 TickId = tuple[int, int]
 """Time (UTC epoch milliseconds) and ordinal: a tick's place among its symbol's."""
-
-
-class BusyError(ArbitrexError):
-    """Too many readers of the past already wait."""
 
 
 class History:
@@ -67,22 +64,22 @@ class History:
             found = [row for row in recent if row["ts_open"] < end and (start is None or row["ts_open"] >= start)]
             return found[:limit] if start is not None else found[-limit:]
         if start is not None:
-            return (await self._run(lambda: self._bars(symbol, timeframe, (start, end), window.since, recent)))[:limit]
+            return (await self.run(lambda: self._bars(symbol, timeframe, (start, end), window.since, recent)))[:limit]
         newest = min(end, self._market.newest[protocol.LIVE] or self._market.newest[protocol.BARS] or end)
         first = max(newest - 2 * limit * length(timeframe, newest) - _WEEK, 0)
-        rows = await self._run(lambda: self._bars(symbol, timeframe, (first, end), window.since, recent))
+        rows = await self.run(lambda: self._bars(symbol, timeframe, (first, end), window.since, recent))
         if len(rows) < limit and first > 0:
-            rows = await self._run(lambda: self._bars(symbol, timeframe, (0, end), window.since, recent))
+            rows = await self.run(lambda: self._bars(symbol, timeframe, (0, end), window.since, recent))
         return rows[-limit:]
 
     async def ticks(self, symbol: str, after: TickId, end: int, limit: int) -> list[Row]:
         """The first ``limit`` clean ticks later than ``after`` and before ``end``, by time and ordinal."""
-        return await self._run(lambda: self._ticks(symbol, after, end, limit))
+        return await self.run(lambda: self._ticks(symbol, after, end, limit))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, read: Callable[[], T]) -> T:
+    async def run(self, read: Callable[[], T]) -> T:
         if self._waiting >= _MOST_WAITING:
             raise BusyError(f"{_MOST_WAITING} requests for history already wait; try again in a moment")
         self._waiting += 1

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from gateway.protocol import ALL, BARS, CHANNELS, EVENTS, LIVE, TICKS, Stream
+from gateway.cursor import Place
+from gateway.patterns import ALL, is_pattern, matches
+from gateway.protocol import BARS, CHANNELS, EVENTS, KEPT_ROWS, LIVE, TICKS, Stream
 from schemas.codec import to_avro
-from schemas.records import ChartMode, FeedEvent, LiveBars, SymbolSpec
+from schemas.records import ChartMode, EventKind, FeedEvent, LiveBars, SymbolSpec
 
-CLOSED_BARS: Final = 100
+CLOSED_BARS: Final = KEPT_ROWS
 """Closed bars kept of every symbol and timeframe."""
-KEPT_EVENTS: Final = 100
+_STATES: Final = {EventKind.CONNECTED, EventKind.DISCONNECTED, EventKind.RETIRED}
 
 Row = dict[str, Any]
 """A record as clients see it: the fields of its Avro schema, times as integers."""
@@ -39,6 +41,8 @@ class Update:
     bars: list[Placed] = field(default_factory=list)
     live: list[LiveBars] = field(default_factory=list)
     events: list[FeedEvent] = field(default_factory=list)
+    places: dict[str, dict[int, Place]] = field(default_factory=dict)
+    """By channel, where the partitions that were read now stand."""
 
 
 class ClosedBars:
@@ -70,7 +74,9 @@ class Market:
         self.ticks: dict[str, Row] = {}
         self.live: dict[str, dict[str, Row]] = {}
         self.closed: dict[tuple[str, str], ClosedBars] = {}
-        self.events: deque[Row] = deque(maxlen=KEPT_EVENTS)
+        self.events: deque[Row] = deque(maxlen=KEPT_ROWS)
+        self.feeds: dict[tuple[str, str], Row] = {}
+        """Whether each shard of each feed is connected, and since when, as its ledger says."""
         self.newest: dict[str, int | None] = dict.fromkeys(CHANNELS)
         """Time of the newest record by channel, UTC epoch milliseconds."""
         self.bars_since: dict[int, int] = {}
@@ -83,51 +89,49 @@ class Market:
         """Take an update in, and give what is new by stream."""
         for spec in update.specs:
             self.specs[spec.symbol] = spec
-        for symbol, rows in update.ticks.items():
-            self._newest_tick(symbol, max(rows, key=_identity))
-            yield Stream(TICKS, symbol), rows
-        yield from self._closed(update.bars)
+        for rows in update.ticks.values():
+            self._newest_tick(max(rows, key=_identity))
+        for bar in update.bars:
+            self._close(bar)
+        for event in update.events:
+            self._seen(EVENTS, event.time)
+            self._feed(event)
+        for stream, rows in parts_of(update):
+            if stream.channel == EVENTS:
+                self.events.extend(rows)
+            yield stream, rows
         for state in update.live:
             yield from self._open(state)
-        for event in update.events:
-            row = to_avro(event)
-            self.events.append(row)
-            self._seen(EVENTS, event.time)
-            yield Stream(EVENTS, event.symbol or ALL), [row]
 
     def take(self, update: Update) -> None:
         """Take an update in that nobody waits for."""
         for _ in self.apply(update):
             pass
 
-    def snapshot(self, stream: Stream) -> list[Row]:
-        """The state that updates of a stream build on."""
+    def snapshot(self, stream: Stream, most: int = KEPT_ROWS) -> list[Row]:
+        """The state that updates of a stream build on; of bars and events the last ``most``, of each series."""
         symbol, timeframe = stream.symbol, stream.timeframe
         if stream.channel == EVENTS:
-            return [row for row in self.events if symbol in (ALL, row["symbol"]) or row["symbol"] is None]
+            wanted = [row for row in self.events if row["symbol"] is None or matches(symbol, row["symbol"])]
+            return wanted[-most:]
         if stream.channel == TICKS:
             return list(_picked(self.ticks, symbol))
         if stream.channel == LIVE:
             return [row for bars in _picked(self.live, symbol) for row in _picked(bars, timeframe)]
-        series = [key for key in self.closed if symbol in (ALL, key[0]) and timeframe in (ALL, key[1])]
-        return [row for key in series for row in self.closed[key].rows()]
+        series = [key for key in self.closed if matches(symbol, key[0]) and timeframe in (ALL, key[1])]
+        return [row for key in series for row in self.closed[key].rows()[-most:]]
 
     def window(self, symbol: str, timeframe: str) -> ClosedBars:
         """The last closed bars of a series."""
         return self.closed.get((symbol, timeframe)) or ClosedBars(max(self.bars_since.values(), default=0))
 
-    def _closed(self, bars: Iterable[Placed]) -> Iterator[tuple[Stream, list[Row]]]:
-        by_stream: dict[Stream, list[Row]] = {}
-        for bar in bars:
-            row = bar.row
-            symbol, timeframe = row["symbol"], row["timeframe"]
-            window = self.closed.get((symbol, timeframe))
-            if window is None:
-                window = self.closed[symbol, timeframe] = ClosedBars(self.bars_since.get(bar.partition, 0))
-            window.add(bar)
-            self._seen(BARS, row["ts_close"])
-            by_stream.setdefault(Stream(BARS, symbol, timeframe), []).append(row)
-        yield from by_stream.items()
+    def _close(self, bar: Placed) -> None:
+        symbol, timeframe = bar.row["symbol"], bar.row["timeframe"]
+        window = self.closed.get((symbol, timeframe))
+        if window is None:
+            window = self.closed[symbol, timeframe] = ClosedBars(self.bars_since.get(bar.partition, 0))
+        window.add(bar)
+        self._seen(BARS, bar.row["ts_close"])
 
     def _open(self, state: LiveBars) -> Iterator[tuple[Stream, list[Row]]]:
         if state.spec is not None:
@@ -137,12 +141,18 @@ class Market:
         self.live[state.symbol] = now
         self._seen(LIVE, state.last_ts)
         if now and state.symbol not in self.ticks and (row := quote(state, self.specs.get(state.symbol))):
-            self._newest_tick(state.symbol, row)
+            self._newest_tick(row)
         for timeframe, row in now.items():
             if row != before.get(timeframe):
                 yield Stream(LIVE, state.symbol, timeframe), [row]
 
-    def _newest_tick(self, symbol: str, row: Row) -> None:
+    def _feed(self, event: FeedEvent) -> None:
+        if event.kind in _STATES and event.symbol is None:
+            about = {"feed": event.feed, "shard": event.shard, "state": event.kind.value, "since": event.time}
+            self.feeds[event.feed, event.shard] = about | {"text": event.text}
+
+    def _newest_tick(self, row: Row) -> None:
+        symbol = row["symbol"]
         known = self.ticks.get(symbol)
         if known is None or _identity(row) >= _identity(known):
             self.ticks[symbol] = row
@@ -150,6 +160,18 @@ class Market:
 
     def _seen(self, channel: str, time: int) -> None:
         self.newest[channel] = max(time, self.newest[channel] or 0)
+
+
+def parts_of(update: Update) -> Iterator[tuple[Stream, list[Row]]]:
+    """The facts of an update by stream: ticks, closed bars, events."""
+    for symbol, rows in update.ticks.items():
+        yield Stream(TICKS, symbol), rows
+    series: dict[Stream, list[Row]] = {}
+    for bar in update.bars:
+        series.setdefault(Stream(BARS, bar.row["symbol"], bar.row["timeframe"]), []).append(bar.row)
+    yield from series.items()
+    for event in update.events:
+        yield Stream(EVENTS, event.symbol or ALL), [to_avro(event)]
 
 
 def bar_id(row: Row) -> BarId:
@@ -197,4 +219,6 @@ def _identity(row: Row) -> tuple[int, int]:
 
 
 def _picked(rows: dict[str, Any], name: str) -> Iterable[Any]:
-    return rows.values() if name == ALL else [rows[name]] if name in rows else []
+    if is_pattern(name):
+        return [row for key, row in rows.items() if matches(name, key)]
+    return [rows[name]] if name in rows else []

@@ -5,12 +5,15 @@ docs/websocket.md is the reference for client authors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 import orjson
+
+from gateway.cursor import Cursor
+from gateway.patterns import ALL, MOST_STARS, is_usable
 
 TICKS: Final = "ticks"
 BARS: Final = "bars"
@@ -18,37 +21,52 @@ LIVE: Final = "bars.live"
 EVENTS: Final = "events"
 CHANNELS: Final = (TICKS, BARS, LIVE, EVENTS)
 WITH_TIMEFRAME: Final = frozenset({BARS, LIVE})
-ALL: Final = "*"
-METHODS: Final = ("subscribe", "unsubscribe", "subscriptions", "ping")
+STATES: Final = frozenset({TICKS, LIVE})
+"""Channels whose newest row stands for the ones before it, so that they may be conflated."""
+METHODS: Final = ("subscribe", "unsubscribe", "subscriptions", "ping", "authenticate")
+KEPT_ROWS: Final = 100
+"""Closed bars of every series, and events, that a snapshot may hold."""
 
 _LONGEST_TEXT: Final = 64
 _LONGEST_LIST: Final = 1_000
 _LARGEST_ID: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
-_PARAMETERS: Final = frozenset({"channel", "symbol", "timeframe", "snapshot"})
+_LONGEST_INTERVAL: Final = 60_000
+_LONGEST_TOKEN: Final = 256
+_PLACE: Final = frozenset({"channel", "symbol", "timeframe", "series"})
+_PARAMETERS: Final = {
+    "subscribe": _PLACE | {"snapshot", "cursor", "interval"},
+    "unsubscribe": _PLACE,
+    "authenticate": frozenset({"token"}),
+}
 
 Message = dict[str, Any]
 
 
 class Code(IntEnum):
-    """Error numbers. 400, 405, 406, 407, 410 and 500 mean what they mean at Alpaca; the others are our own."""
+    """Error numbers. Those from 400 to 410 and 500 mean what they mean at Alpaca; the others are our own."""
 
     SYNTAX = 400
+    NOT_AUTHENTICATED = 401
+    AUTHENTICATION_FAILED = 402
+    AUTHENTICATION_TIMEOUT = 404
     SYMBOL_LIMIT = 405
     CONNECTION_LIMIT = 406
     SLOW_CLIENT = 407
+    NOT_ALLOWED = 409
     INVALID_CHANNEL = 410
     UNKNOWN_METHOD = 411
     UNKNOWN_SYMBOL = 412
     TOO_LARGE = 413
     INVALID_TIMEFRAME = 414
     NOT_SUBSCRIBED = 415
+    CATCHING_UP = 416
     TOO_MANY_MESSAGES = 429
     INTERNAL = 500
 
 
 class Stream(NamedTuple):
-    """One subscription: a channel, a symbol or ``*``, a timeframe or ``*``."""
+    """One subscription: a channel, a symbol or a pattern, a timeframe or ``*``."""
 
     channel: str
     symbol: str
@@ -76,17 +94,29 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticate:
+    token: str
+    req_id: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ListSubscriptions:
     req_id: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Take on (or give up) the product of symbols and timeframes on one channel."""
+    """Take on (or give up) streams of one channel."""
 
     method: str
+    channel: str
     streams: tuple[Stream, ...]
-    snapshot: bool = True
+    snapshot: int = KEPT_ROWS
+    """At most so many rows of each series; 0: no snapshot."""
+    cursor: Cursor | None = None
+    """Go on from here."""
+    interval: int = 0
+    """Milliseconds in which at most one message comes, telling the newest; 0: every row."""
     req_id: int | str | None = None
 
     @property
@@ -98,7 +128,8 @@ class Subscribe:
         return Refusal(code, text, self.method, self.req_id)
 
 
-Command = Ping | ListSubscriptions | Subscribe
+Command = Ping | ListSubscriptions | Subscribe | Authenticate
+Load = Callable[[str | bytes], Any]
 
 
 class _RefusedError(Exception):
@@ -109,37 +140,48 @@ class _RefusedError(Exception):
         self.code = code
 
 
-def parse(text: str | bytes, timeframes: Sequence[str]) -> Command | Refusal:
+def parse(data: str | bytes, timeframes: Sequence[str], load: Load = orjson.loads) -> Command | Refusal:
     """The command in a client's message, or why it is none. Raises nothing, whatever the message is."""
     method = req_id = None
     try:
-        message = _object(text)
+        message = _object(data, load)
         req_id = _request_id(message)
         method = _method(message)
         if method == "ping":
             return Ping(req_id)
         if method == "subscriptions":
             return ListSubscriptions(req_id)
-        params = _params(message)
-        channel = _channel(params)
-        symbols = _symbols(params, channel)
-        wanted = _timeframes(params, channel, timeframes)
-        snapshot = _snapshot(params)
-        if len(symbols) * len(wanted) > _LONGEST_LIST:
-            raise _RefusedError(Code.SYNTAX, f"more than {_LONGEST_LIST} subscriptions in one message")  # noqa: TRY301
+        params = _params(message, method)
+        if method == "authenticate":
+            return Authenticate(_token(params), req_id)
+        return _subscription(method, params, timeframes, req_id)
     except _RefusedError as refused:
         return Refusal(refused.code, str(refused), method, req_id)
-    streams = tuple(Stream(channel, symbol, timeframe) for symbol in symbols for timeframe in wanted)
-    return Subscribe(method, streams, snapshot, req_id)
 
 
-def _object(text: str | bytes) -> Message:
+def _subscription(method: str, params: Message, timeframes: Sequence[str], req_id: int | str | None) -> Subscribe:
+    channel = _channel(params)
+    if "series" in params:
+        streams = _series(params, channel, timeframes)
+    else:
+        symbols = _symbols(params, channel)
+        wanted = _timeframes(params, channel, timeframes)
+        if len(symbols) * len(wanted) > _LONGEST_LIST:
+            raise _RefusedError(Code.SYNTAX, f"more than {_LONGEST_LIST} subscriptions in one message")
+        streams = tuple(Stream(channel, symbol, timeframe) for symbol in symbols for timeframe in wanted)
+    cursor, interval = _cursor(params, channel), _interval(params, channel)
+    if cursor is not None and interval:
+        raise _RefusedError(Code.SYNTAX, "cursor asks for every row, interval for some: give one of them")
+    return Subscribe(method, channel, streams, _snapshot(params), cursor, interval, req_id)
+
+
+def _object(data: str | bytes, load: Load) -> Message:
     try:
-        message = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise _RefusedError(Code.SYNTAX, "not JSON") from None
+        message = load(data)
+    except ValueError:
+        raise _RefusedError(Code.SYNTAX, "not JSON, nor what this connection's codec writes") from None
     if not isinstance(message, dict):
-        raise _RefusedError(Code.SYNTAX, "a message is a JSON object with a method")
+        raise _RefusedError(Code.SYNTAX, "a message is an object with a method")
     return message
 
 
@@ -163,14 +205,20 @@ def _method(message: Message) -> str:
     return method
 
 
-def _params(message: Message) -> Message:
-    params = message.get("params")
+def _params(message: Message, method: str) -> Message:
+    params, known = message.get("params"), _PARAMETERS[method]
     if not isinstance(params, dict):
-        raise _RefusedError(Code.SYNTAX, "params is an object with channel and symbol")
-    if unknown := sorted(params.keys() - _PARAMETERS):
-        known = ", ".join(sorted(_PARAMETERS))
-        raise _RefusedError(Code.SYNTAX, f"parameter {_shown(unknown[0])} is none of {known}")
+        raise _RefusedError(Code.SYNTAX, f"params is an object with some of {', '.join(sorted(known))}")
+    if unknown := sorted(map(str, params.keys() - known)):
+        raise _RefusedError(Code.SYNTAX, f"parameter {_shown(unknown[0])} is none of {', '.join(sorted(known))}")
     return params
+
+
+def _token(params: Message) -> str:
+    token = params.get("token")
+    if not isinstance(token, str) or not 0 < len(token) <= _LONGEST_TOKEN:
+        raise _RefusedError(Code.SYNTAX, "token is the text that arbitrex token create printed")
+    return token
 
 
 def _channel(params: Message) -> str:
@@ -187,7 +235,30 @@ def _symbols(params: Message, channel: str) -> tuple[str, ...]:
             Code.SYNTAX,
             f"symbol is a name, {ALL} or a list of 1 to {_LONGEST_LIST} names of at most {_LONGEST_TEXT} characters",
         )
+    return _patterned(symbols)
+
+
+def _patterned(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    for symbol in symbols:
+        if not is_usable(symbol):
+            raise _RefusedError(Code.SYNTAX, f"symbol {_shown(symbol)} has more than {MOST_STARS} {ALL}")
     return symbols
+
+
+def _series(params: Message, channel: str, known: Sequence[str]) -> tuple[Stream, ...]:
+    """Pairs of symbol and timeframe, for subscriptions that are no product of both."""
+    pairs = params["series"]
+    if channel not in WITH_TIMEFRAME or not isinstance(pairs, list) or not 1 <= len(pairs) <= _LONGEST_LIST:
+        raise _RefusedError(Code.SYNTAX, f"series is a list of 1 to {_LONGEST_LIST} pairs of symbol and timeframe")
+    streams = []
+    for pair in pairs:
+        names = _words(pair)
+        if "symbol" in params or "timeframe" in params or names is None or len(pair) != 2:  # noqa: PLR2004 - a pair
+            raise _RefusedError(Code.SYNTAX, "series holds pairs of symbol and timeframe, and stands for both of them")
+        (symbol,) = _patterned((pair[0],))
+        (timeframe,) = _timeframes({"timeframe": pair[1]}, channel, known)
+        streams.append(Stream(channel, symbol, timeframe))
+    return tuple(dict.fromkeys(streams))
 
 
 def _timeframes(params: Message, channel: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -202,55 +273,37 @@ def _timeframes(params: Message, channel: str, known: Sequence[str]) -> tuple[st
     return wanted
 
 
-def _snapshot(params: Message) -> bool:
+def _snapshot(params: Message) -> int:
     snapshot = params.get("snapshot", True)
-    if not isinstance(snapshot, bool):
-        raise _RefusedError(Code.SYNTAX, "snapshot is true or false")
-    return snapshot
+    if isinstance(snapshot, bool):
+        return KEPT_ROWS if snapshot else 0
+    if isinstance(snapshot, int) and 1 <= snapshot <= KEPT_ROWS:
+        return snapshot
+    raise _RefusedError(Code.SYNTAX, f"snapshot is true, false, or how many rows of each series, 1 to {KEPT_ROWS}")
 
 
-def accepted(command: Subscribe, stream: Stream, time_in: int, time_out: int) -> Message:
-    """The acknowledgement of one subscription. Times: UTC epoch milliseconds."""
-    result = stream.as_message() | ({"snapshot": command.snapshot} if command.adding else {})
-    return _answer(command.method, command.req_id, time_in, time_out, result=result, success=True)
+def _cursor(params: Message, channel: str) -> Cursor | None:
+    text = params.get("cursor")
+    if text is None:
+        return None
+    if channel == LIVE:
+        raise _RefusedError(Code.SYNTAX, f"{LIVE} tells states: subscribe anew, its snapshot is the newest one")
+    try:
+        cursor = Cursor.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        cursor = None
+    if cursor is None or cursor.channel != channel:
+        raise _RefusedError(Code.SYNTAX, f"cursor is none that a message of {channel} held")
+    return cursor
 
 
-def refused(refusal: Refusal, time_in: int, time_out: int, stream: Stream | None = None) -> Message:
-    """An error message; ``stream`` names the one subscription that it is about."""
-    about = stream.as_message() if stream else {}
-    return _answer(
-        refusal.method,
-        refusal.req_id,
-        time_in,
-        time_out,
-        **about,
-        code=int(refusal.code),
-        error=refusal.text,
-        success=False,
-    )
-
-
-def listed(streams: Sequence[Stream], req_id: int | str | None, time_in: int, time_out: int) -> Message:
-    """All subscriptions of a connection."""
-    return _answer(
-        "subscriptions", req_id, time_in, time_out, result=[stream.as_message() for stream in streams], success=True
-    )
-
-
-def pong(command: Ping, time_in: int, time_out: int) -> Message:
-    """The answer to a ping."""
-    return _answer("pong", command.req_id, time_in, time_out)
-
-
-def data(channel: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> Message:
-    """A data message; ``kind`` is ``snapshot`` or ``update``."""
-    return {"channel": channel, "type": kind, "data": rows}
-
-
-def _answer(method: str | None, req_id: int | str | None, time_in: int, time_out: int, **fields: Any) -> Message:
-    message: Message = {"method": method} if method else {}
-    message |= fields | {"time_in": time_in, "time_out": time_out}
-    return message if req_id is None else message | {"req_id": req_id}
+def _interval(params: Message, channel: str) -> int:
+    interval = params.get("interval", 0)
+    if not isinstance(interval, int) or isinstance(interval, bool) or not 0 <= interval <= _LONGEST_INTERVAL:
+        raise _RefusedError(Code.SYNTAX, f"interval is a number of milliseconds from 0 to {_LONGEST_INTERVAL}")
+    if interval and channel not in STATES:
+        raise _RefusedError(Code.SYNTAX, f"every row of {channel} counts: only {', '.join(sorted(STATES))} have one")
+    return interval
 
 
 def _words(value: Any) -> tuple[str, ...] | None:
@@ -265,5 +318,8 @@ def _words(value: Any) -> tuple[str, ...] | None:
 
 def _shown(value: Any) -> str:
     """A client's own value, short enough to be told back."""
-    text = orjson.dumps(value).decode(errors="replace")
+    try:
+        text = orjson.dumps(value).decode(errors="replace")
+    except TypeError:  # what only another codec can hold
+        text = type(value).__name__
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

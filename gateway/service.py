@@ -6,21 +6,19 @@ import asyncio
 import threading
 from typing import Final
 
-from aiohttp import web
-
-from gateway.app import build
+from gateway.app import Gateway
+from gateway.catchup import LogReader
 from gateway.feed import Feed
 from gateway.history import History
 from gateway.hub import Hub
+from gateway.listener import Listener
 from gateway.market import Market, Update
 from infra import logs, provision
 from infra.process import Process
 from infra.registry.client import connect
 from infra.settings import Settings
 from schemas.codec import Codec
-from schemas.errors import SettingsError
 
-_SHUTDOWN_SECONDS: Final = 5.0
 _UPDATES_AHEAD: Final = 4
 """Updates that may wait for the event loop before the reading thread does."""
 
@@ -42,7 +40,7 @@ def run(settings: Settings, process: Process) -> None:
         if process.stopping.is_set():
             return
         log.info("state restored", symbols=len(market.specs), series=len(market.closed))
-        asyncio.run(_serve(settings, process, codec, feed, Hub(market)))
+        asyncio.run(_serve(settings, process, codec, feed, Hub(market, feed.places)))
     finally:
         feed.close()
 
@@ -56,32 +54,20 @@ async def _serve(settings: Settings, process: Process, codec: Codec, feed: Feed,
 
     process.on_stop(stop)
     follower = Follower(feed, hub, loop)
-    history = History(settings, codec, hub.market)
-    runner = web.AppRunner(
-        build(settings, hub, history, lambda: follower.is_alive),
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
+    history, log_reader = History(settings, codec, hub.market), LogReader(settings, codec)
+    gateway = Gateway(settings, hub, history, log_reader, codec=codec, alive=lambda: follower.is_alive)
+    listener = Listener(settings.gateway, gateway.app)
     try:
-        host, port = settings.gateway.host, settings.gateway.port
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise SettingsError(
-                f"ARBITREX_GATEWAY__PORT={port}: cannot listen on {host} ({error.strerror}); "
-                "choose another port, or 0 for any free one"
-            ) from error
-        bound = runner.addresses[0][1]
-        process.ready(url=f"http://{f'[{host}]' if ':' in host else host}:{bound}")
+        process.ready(url=await listener.start())
         following = asyncio.ensure_future(follower.run())
         await asyncio.wait({following, asyncio.ensure_future(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
         follower.stopping.set()
         await following
     finally:
         follower.stopping.set()
-        await runner.cleanup()
+        await listener.close()
         history.close()
+        log_reader.close()
 
 
 class Follower:

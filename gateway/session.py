@@ -1,120 +1,117 @@
-"""One WebSocket connection: commands in, a bounded queue of messages out."""
+"""One WebSocket connection: commands in, answers and the market out."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType, web
+from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType
 
-from gateway import protocol
+from gateway import answers, protocol
+from gateway.access import Access, Grant
+from gateway.catchup import LogReader
+from gateway.cursor import Cursor
+from gateway.frames import Frame
 from gateway.hub import Hub
-from gateway.protocol import ALL, Code, ListSubscriptions, Message, Ping, Refusal, Stream, Subscribe
+from gateway.limits import RateLimit
+from gateway.market import Row
+from gateway.outbox import Outbox, Slow
+from gateway.patterns import is_pattern
+from gateway.protocol import (
+    Authenticate,
+    Code,
+    ListSubscriptions,
+    Message,
+    Ping,
+    Refusal,
+    Stream,
+    Subscribe,
+)
+from gateway.socket import GOODBYE_SECONDS, Socket
 from gateway.wire import JSON, Wire
-from infra import metrics
+from infra import logs, metrics
 from infra.settings import GatewaySettings
+from schemas.errors import ArbitrexError
+
+log = logs.logger(__name__)
 
 OWN_CLOSE_CODES: Final = 4_000
 """A close code of ours is this plus the error's number."""
 _ANSWER: Final = "answer"
 """In place of the channel, for metrics."""
-_PEER_PING_SECONDS: Final = 30.0
-_GOODBYE_SECONDS: Final = 2.0
-"""How long a client may take over its farewell before it is cut off."""
-_LOOK_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 10
 """Refused messages, in seconds' worth of the limit, that end a connection."""
 _LONGEST_REASON: Final = 123
 """Bytes of a close frame that are left for the reason. Source: RFC 6455, 5.5."""
+_AUTHENTICATION_SECONDS: Final = 10.0
+_MOST_SNAPSHOT_ROWS: Final = 50_000
+"""What one command may be answered with."""
+_SLOWEST_PAGE_SECONDS: Final = 30.0
+"""How long a client that catches up may take over one message."""
 
 
-class Socket(web.WebSocketResponse):
-    """aiohttp's socket, which closes with a reason when a message is too large.
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client asked for when it connected."""
 
-    The rest of such a message is read and dropped for a while: closing at once would reset the connection, and the
-    reason would be lost on the way.
-    """
+    wire: Wire = JSON
+    slow: Slow = Slow.CLOSE
 
-    def __init__(self, limit: int, transport: asyncio.BaseTransport | None) -> None:
-        super().__init__(max_msg_size=limit, compress=False, heartbeat=_PEER_PING_SECONDS, timeout=_GOODBYE_SECONDS)
-        self._limit = limit
-        self._transport = transport
 
-    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        if code == WSCloseCode.MESSAGE_TOO_BIG and self._transport is not None:
-            metrics.CLIENT_ERRORS.labels(Code.TOO_LARGE.value).inc()
-            reason = b"%d: a message has at most %d bytes" % (Code.TOO_LARGE, self._limit)
-            with contextlib.suppress(ConnectionError):
-                await self.send_frame(code.to_bytes(2, "big") + reason, WSMsgType.CLOSE)
-            for _ in range(round(_GOODBYE_SECONDS / _LOOK_SECONDS)):
-                if self._transport.is_closing():
-                    break
-                await asyncio.sleep(_LOOK_SECONDS)
-        return await super().close(code=code, message=message, drain=drain)
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections share. ``now`` gives UTC epoch milliseconds."""
+
+    hub: Hub
+    limits: GatewaySettings
+    timeframes: Sequence[str]
+    access: Access
+    log_reader: LogReader
+    now: Callable[[], int]
 
 
 class Session:
-    """The life of one connection. ``now`` gives UTC epoch milliseconds; ``cut_off`` drops a client that hangs."""
+    """The life of one connection. ``grant``: what its token allows; None until it has shown one."""
 
-    def __init__(
-        self,
-        socket: web.WebSocketResponse,
-        hub: Hub,
-        limits: GatewaySettings,
-        timeframes: Sequence[str],
-        *,
-        now: Callable[[], int],
-        cut_off: Callable[[], None],
-    ) -> None:
-        self.wire: Wire = JSON
+    def __init__(self, socket: Socket, around: Surroundings, wishes: Wishes, grant: Grant | None) -> None:
+        self.grant = grant
         self._socket = socket
-        self._hub = hub
-        self._limits = limits
-        self._timeframes = timeframes
-        self._now = now
-        self._cut_off = cut_off
-        self._queue: deque[tuple[bytes, str]] = deque()
-        self._broadcast = 0
-        """How many in the queue are not answers."""
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
+        self._around = around
+        self._hub, self._limits = around.hub, around.limits
+        self._wire = wishes.wire
+        bounds = self._limits.queue_messages, self._limits.queue_bytes
+        self._outbox = Outbox(socket, wishes.wire, wishes.slow, bounds=bounds, newest=self._newest, full=self._too_slow)
+        self.offer: Callable[[Frame], None] = self._outbox.offer
+        """Queue a frame; a client that is too slow is dealt with as it wished."""
+        self._budget = RateLimit(self._limits.max_messages_per_second)
+        self._catching_up: dict[str, asyncio.Task[None]] = {}
         self._farewell: tuple[int, bytes] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
 
     async def run(self) -> None:
         """Serve until either side closes."""
         self._hub.join(self)
+        self._say(self._hub.status(round(self._limits.heartbeat_seconds * 1_000)))
         if len(self._hub.clients) > self._limits.max_connections:
             self.close(Code.CONNECTION_LIMIT, f"at most {self._limits.max_connections} connections")
+        elif self.grant is None:
+            self._timers.append(asyncio.get_running_loop().call_later(_AUTHENTICATION_SECONDS, self._still_unknown))
         tasks = {asyncio.create_task(self._read()), asyncio.create_task(self._write())}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            tasks |= set(self._catching_up.values())
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             self._hub.leave(self)
-            if self._deadline:
-                self._deadline.cancel()
+            for timer in self._timers:
+                timer.cancel()
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ClientConnectionResetError):
                 raise result
-
-    def offer(self, body: bytes, channel: str) -> None:
-        """Queue a body; a client that has let its queue fill up is told so and closed."""
-        if self._farewell is not None:
-            return
-        if self._broadcast < self._limits.queue_messages:
-            self._broadcast += 1
-            self._put(body, channel)
-            return
-        metrics.SLOW_CLIENTS.labels("close").inc()
-        self._queue.clear()
-        self._broadcast = 0
-        self.close(Code.SLOW_CLIENT, f"slow client: {self._limits.queue_messages} messages were waiting")
 
     def close(self, code: Code | WSCloseCode, reason: str) -> None:
         """Close once the queue is written. An error of ours is told first and becomes a close code of ours."""
@@ -124,117 +121,180 @@ class Session:
             self._refuse(Refusal(code, reason))
         number = code + OWN_CLOSE_CODES if isinstance(code, Code) else int(code)
         self._farewell = number, reason.encode()[:_LONGEST_REASON]
-        self._deadline = asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self._cut_off)
-        self._filled.set()
+        self._timers.append(asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._socket.cut_off))
+        self._outbox.close()
 
     async def _read(self) -> None:
-        budget = RateLimit(self._limits.max_messages_per_second)
         loop = asyncio.get_running_loop()
         async for message in self._socket:
-            await self._drained.wait()  # answers are not bounded by the queue but by this
-            if not budget.take(loop.time()):
-                text = f"at most {budget.rate} messages a second"
-                if budget.refused > _PATIENCE_SECONDS * budget.rate:
+            await self._outbox.drained.wait()  # answers are not bounded by the queue but by this
+            if not self._budget.take(loop.time()):
+                text = f"at most {self._budget.rate} messages a second"
+                if self._budget.refused > _PATIENCE_SECONDS * self._budget.rate:
                     self.close(Code.TOO_MANY_MESSAGES, text)
                 else:
                     self._refuse(Refusal(Code.TOO_MANY_MESSAGES, text))
-            elif message.type is WSMsgType.TEXT:
+            elif message.type is self._wire.frame_type:
                 self._handle(message.data)
             else:
-                self._refuse(Refusal(Code.SYNTAX, "binary frames are not understood; send JSON as text"))
+                what = "text" if self._wire.frame_type is WSMsgType.TEXT else "binary"
+                self._refuse(Refusal(Code.SYNTAX, f"this connection speaks {self._wire.name}, in {what} frames"))
 
     async def _write(self) -> None:
-        seq = 0
-        while True:
-            while self._queue:
-                body, channel = self._queue.popleft()
-                self._broadcast -= channel != _ANSWER
-                seq += 1
-                await self._socket.send_frame(self.wire.frame(seq, body), self.wire.frame_type)
-                metrics.CLIENT_MESSAGES.labels(channel).inc()
-            if self._farewell is not None:
-                code, reason = self._farewell
-                await self._socket.close(code=code, message=reason)
-                return
-            self._drained.set()
-            self._filled.clear()
-            await self._filled.wait()
+        await self._outbox.run()
+        assert self._farewell is not None  # noqa: S101 - what closes the outbox says why
+        code, reason = self._farewell
+        await self._socket.close(code=code, message=reason)
 
-    def _handle(self, text: str) -> None:
-        time_in = self._now()
-        command = protocol.parse(text, self._timeframes)
+    def _handle(self, data: bytes | str) -> None:
+        time_in = self._around.now()
+        command = protocol.parse(data, self._around.timeframes, self._wire.load)
         match command:
             case Refusal():
                 self._refuse(command)
             case Ping():
-                self._say(protocol.pong(command, time_in, self._now()))
+                self._say(answers.pong(command, time_in, self._around.now()))
+            case Authenticate():
+                self._authenticate(command, time_in)
+            case _ if self.grant is None:
+                text = "authenticate first, with the token that arbitrex token create printed"
+                method = command.method if isinstance(command, Subscribe) else "subscriptions"
+                self._refuse(Refusal(Code.NOT_AUTHENTICATED, text, method, command.req_id))
             case ListSubscriptions():
                 self._list(command.req_id, time_in)
             case Subscribe():
-                for stream in command.streams:
-                    if command.adding:
-                        self._subscribe(command, stream, time_in)
-                    else:
-                        self._unsubscribe(command, stream, time_in)
-                self._list(command.req_id, time_in)
+                self._change(command, self.grant, time_in)
 
-    def _subscribe(self, command: Subscribe, stream: Stream, time_in: int) -> None:
+    def _authenticate(self, command: Authenticate, time_in: int) -> None:
+        grant = self._around.access.grant(command.token)
+        if grant is None:
+            metrics.CLIENT_ERRORS.labels(Code.AUTHENTICATION_FAILED.value).inc()
+            self.close(Code.AUTHENTICATION_FAILED, "the token is unknown, revoked or expired")
+            return
+        self.grant = grant
+        self._budget = RateLimit(min(grant.rate or self._budget.rate, self._budget.rate))
+        self._say(answers.authenticated(command, grant.scopes(), time_in, self._around.now()))
+
+    def _change(self, command: Subscribe, grant: Grant, time_in: int) -> None:
+        if command.channel in self._catching_up:
+            text = f"{command.channel} is catching up; wait for its message of type resumed"
+            self._refuse(command.refusal(Code.CATCHING_UP, text))
+        elif command.cursor is not None:
+            self._resume(command, command.cursor, grant, time_in)
+        elif command.adding:
+            self._subscribe(command, grant, time_in)
+        else:
+            given_up = set(self._hub.unsubscribe(self, command.channel, command.streams))
+            for stream in command.streams:
+                if stream in given_up:
+                    self._say(answers.accepted(command, stream, time_in, self._around.now()))
+                else:
+                    text = f"not subscribed to {stream.symbol}"
+                    self._refuse(command.refusal(Code.NOT_SUBSCRIBED, text), stream)
+        self._list(command.req_id, time_in)
+
+    def _subscribe(self, command: Subscribe, grant: Grant, time_in: int) -> None:
+        taken, rows = [], 0
+        for stream, refusal in self._decided(command, grant):
+            snapshot = self._hub.snapshot(stream, command.snapshot) if command.snapshot and not refusal else None
+            rows += len(snapshot["data"]) if snapshot else 0
+            if refusal is None and rows > _MOST_SNAPSHOT_ROWS:
+                text = f"the snapshots would hold more than {_MOST_SNAPSHOT_ROWS} rows; ask for fewer, or snapshot: 1"
+                refusal = command.refusal(Code.TOO_LARGE, text)  # noqa: PLW2901 - one more reason
+            if refusal is not None:
+                self._refuse(refusal, stream)
+                continue
+            taken.append(stream)
+            self._say(answers.accepted(command, stream, time_in, self._around.now()))
+            if snapshot:
+                self._say(snapshot)
+        self._hub.subscribe(self, command.channel, taken, command.interval)  # nothing has come in between
+
+    def _resume(self, command: Subscribe, cursor: Cursor, grant: Grant, time_in: int) -> None:
+        """Go on from a cursor; it stands for all subscriptions of a channel, so there may be none yet."""
+        if any(stream.channel == command.channel for stream in self._hub.subscriptions(self)):
+            text = f"a cursor comes with the first subscription of {command.channel}, in one message for all of them"
+            self._refuse(command.refusal(Code.SYNTAX, text))
+            return
+        taken = []
+        for stream, refusal in self._decided(command, grant):
+            if refusal is not None:
+                self._refuse(refusal, stream)
+                continue
+            taken.append(stream)
+            self._say(answers.accepted(command, stream, time_in, self._around.now()))
+        if taken:
+            self._catching_up[command.channel] = asyncio.create_task(self._catch_up(command, cursor, taken))
+
+    async def _catch_up(self, command: Subscribe, position: Cursor, streams: list[Stream]) -> None:
+        channel, loop = command.channel, asyncio.get_running_loop()
+        try:
+            await self._hub.reached(position)
+            while (missed := self._hub.since(position, streams)) is None:
+                target = self._hub.cursors[channel]
+                async for message in self._around.log_reader.read(position, target, streams):
+                    self._outbox.answer(message)
+                    async with asyncio.timeout_at(loop.time() + _SLOWEST_PAGE_SECONDS):
+                        await self._outbox.drained.wait()
+                position = target
+        except TimeoutError:
+            self._too_slow()
+            return
+        except ArbitrexError as error:
+            self._refuse(command.refusal(Code.INTERNAL, f"cannot go on from there now: {error}"))
+            return
+        except Exception:
+            log.exception("a client could not catch up")
+            self._refuse(command.refusal(Code.INTERNAL, "cannot go on from there: an error of the gateway"))
+            return
+        finally:
+            self._catching_up.pop(channel, None)
+        for frame in missed:  # no pause from here on: what comes next comes live
+            self._outbox.insist(frame)
+        self._hub.subscribe(self, channel, streams)
+        self._say(answers.data(channel, "resumed", [], cursor=self._hub.cursor(channel)))
+        self._list(command.req_id, self._around.now())
+
+    def _decided(self, command: Subscribe, grant: Grant) -> list[tuple[Stream, Refusal | None]]:
+        """Which of the streams may not be taken on, and why."""
         held = self._hub.clients[self]
-        if stream.symbol != ALL and stream.symbol not in self._hub.market:
-            self._refuse(command.refusal(Code.UNKNOWN_SYMBOL, f"unknown symbol {stream.symbol}"), stream)
-        elif stream not in held and len(held) >= self._limits.max_subscriptions:
-            text = f"at most {self._limits.max_subscriptions} subscriptions"
-            self._refuse(command.refusal(Code.SYMBOL_LIMIT, text), stream)
-        else:
-            self._hub.subscribe(self, stream)
-            self._say(protocol.accepted(command, stream, time_in, self._now()))
-            if command.snapshot:
-                rows = self._hub.market.snapshot(stream)
-                self._say(protocol.data(stream.channel, "snapshot", rows))
+        free = self._limits.max_subscriptions - len(held)
+        decided = []
+        for stream in command.streams:
+            refusal = None
+            if not grant.allows(stream):
+                refusal = command.refusal(Code.NOT_ALLOWED, grant.refusal(stream))
+            elif not is_pattern(stream.symbol) and stream.symbol not in self._hub.market:
+                refusal = command.refusal(Code.UNKNOWN_SYMBOL, f"unknown symbol {stream.symbol}")
+            elif stream not in held and free < 1:
+                text = f"at most {self._limits.max_subscriptions} subscriptions"
+                refusal = command.refusal(Code.SYMBOL_LIMIT, text)
+            else:
+                free -= stream not in held
+            decided.append((stream, refusal))
+        return decided
 
-    def _unsubscribe(self, command: Subscribe, stream: Stream, time_in: int) -> None:
-        if self._hub.unsubscribe(self, stream):
-            self._say(protocol.accepted(command, stream, time_in, self._now()))
-        else:
-            self._refuse(command.refusal(Code.NOT_SUBSCRIBED, f"not subscribed to {stream.symbol}"), stream)
+    def _newest(self, channel: str) -> list[Row]:
+        return self._hub.newest(self, channel)
+
+    def _too_slow(self) -> None:
+        limits = self._limits
+        self._outbox.empty()
+        text = f"slow client: {limits.queue_messages} messages or {limits.queue_bytes} bytes were waiting"
+        self.close(Code.SLOW_CLIENT, text)
+
+    def _still_unknown(self) -> None:
+        if self.grant is None:
+            self.close(Code.AUTHENTICATION_TIMEOUT, f"no token within {_AUTHENTICATION_SECONDS:.0f} seconds")
 
     def _list(self, req_id: int | str | None, time_in: int) -> None:
-        self._say(protocol.listed(self._hub.subscriptions(self), req_id, time_in, self._now()))
+        self._say(answers.listed(self._hub.subscriptions(self), req_id, time_in, self._around.now()))
 
     def _refuse(self, refusal: Refusal, stream: Stream | None = None) -> None:
         metrics.CLIENT_ERRORS.labels(refusal.code.value).inc()
-        now = self._now()
-        self._say(protocol.refused(refusal, now, now, stream))
+        now = self._around.now()
+        self._say(answers.refused(refusal, now, now, stream))
 
     def _say(self, message: Message) -> None:
-        if self._farewell is None:
-            self._put(self.wire.body(message), _ANSWER)
-
-    def _put(self, body: bytes, channel: str) -> None:
-        self._queue.append((body, channel))
-        self._drained.clear()
-        self._filled.set()
-
-
-class RateLimit:
-    """A bucket of one second's worth of messages, refilled as time passes."""
-
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
-        self.refused = 0
-        """Messages refused since the last second without one."""
-        self._left = float(rate)
-        self._time: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Whether a message at ``now`` (seconds) is within the limit."""
-        if self._time is not None:
-            self._left = min(self.rate, self._left + (now - self._time) * self.rate)
-        self._time = now
-        if self._left < 1:
-            self.refused += 1
-            return False
-        if self._left >= self.rate:
-            self.refused = 0
-        self._left -= 1
-        return True
+        metrics.CLIENT_MESSAGES.labels(_ANSWER).inc()
+        self._outbox.answer(message)

@@ -205,11 +205,24 @@ class GatewaySettings(_Section):
     port: Port = 8080
     origins: Words = ()
     """Foreign origins whose pages may connect; the gateway's own always may."""
+    tokens_file: Path | None = None
+    """Who may see what, written by ``arbitrex token``; none: ``tokens.json`` in the home folder."""
+    token: SecretStr | None = None
+    """What ``arbitrex watch`` shows to a gateway that asks for one."""
+    open: bool = False
+    """Let anybody in without a token, from other machines, too."""
+    tls_certificate: Path | None = None
+    """PEM, with the chain; needs `tls_key`."""
+    tls_key: Path | None = None
     max_connections: int = Field(1_000, ge=1)
+    max_connections_per_address: int = Field(100, ge=1)
+    """Of one other machine."""
     max_subscriptions: int = Field(1_000, ge=1)
     max_message_bytes: int = Field(65_536, ge=1_024)
     max_messages_per_second: int = Field(50, ge=1)
     queue_messages: int = Field(10_000, ge=10)
+    """What may wait for one client before it counts as slow."""
+    queue_bytes: int = Field(4_194_304, ge=65_536)
     heartbeat_seconds: float = Field(5.0, gt=0)
 
 
@@ -254,6 +267,11 @@ class Settings(BaseSettings):
     def lake_uri(self) -> str:
         """Where the lake's tables stand, as deltalake takes it."""
         return self.lake.uri or str(self.home / "lake")
+
+    @property
+    def tokens_file(self) -> Path:
+        """Who may see what of the gateway."""
+        return self.gateway.tokens_file or self.home / "tokens.json"
 
     @property
     def csv_dir(self) -> Path:

@@ -138,6 +138,15 @@ def problems_of_meaning(settings: Settings) -> Iterator[str]:
             f"ARBITREX_KAFKA__SECURITY__CA_FILE={security.ca_file}: there is no such file; "
             "give the path of the brokers' CA certificate (PEM)"
         )
+    gateway = settings.gateway
+    for name, file, other in (
+        ("CERTIFICATE", gateway.tls_certificate, gateway.tls_key),
+        ("KEY", gateway.tls_key, gateway.tls_certificate),
+    ):
+        if file is not None and not file.is_file():
+            yield f"ARBITREX_GATEWAY__TLS_{name}={file}: there is no such file; give the path of a PEM file"
+        if file is None and other is not None:
+            yield f"ARBITREX_GATEWAY__TLS_{name}: is missing; certificate and key belong together"
     url = urlsplit(settings.registry.url)
     if url.scheme not in {"http", "https"} or not url.hostname:
         shown = _MASK if "@" in settings.registry.url else settings.registry.url  # it may hold a password

@@ -4,7 +4,7 @@
 // data-last-time (opening of the last bar, epoch ms), data-last-close and data-updates (live changes drawn).
 
 import { Chart } from "./chart.js";
-import { Connection } from "./socket.js";
+import { Client } from "./client.js";
 import { Series } from "./series.js";
 
 const PAGE_OF_BARS = 1000;
@@ -22,9 +22,23 @@ let exhausted = false;
 let pointed = null;
 let shownBid = null;
 
+const token = sessionStorage.getItem("token"); // of a gateway that asks for one: arbitrex token create
+
+/** Ask for a token, and begin anew with it. */
+function askToken() {
+  $("ask-token").hidden = false;
+  $("token").focus();
+  $("token").onchange = () => {
+    sessionStorage.setItem("token", $("token").value.trim());
+    location.reload();
+  };
+}
+
 async function get(path, parameters = {}) {
-  const response = await fetch(`v1/${path}?${new URLSearchParams(parameters)}`);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const response = await fetch(`v1/${path}?${new URLSearchParams(parameters)}`, { headers });
   const body = await response.json();
+  if (response.status === 401) askToken();
   if (!response.ok) throw new Error(body.error.message);
   return body;
 }
@@ -39,7 +53,7 @@ function notice(text) {
 }
 
 function state(name) {
-  const words = { connecting: "connecting", live: "live", quiet: "feed quiet", lost: "connection lost" };
+  const words = { connecting: "connecting", live: "live", quiet: "feed quiet", lost: "connection lost", refused: "token needed" };
   $("state").dataset.state = name;
   $("state").lastElementChild.textContent = words[name];
 }
@@ -180,7 +194,7 @@ async function older() {
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 const base = new URL("v1/ws", location.href);
 base.protocol = scheme;
-const connection = new Connection(base.href, {
+const connection = new Client(base.href, {
   state,
   reconnected: () => {
     if (series.symbol) load(series.size === 0);
@@ -194,7 +208,7 @@ const connection = new Connection(base.href, {
       take(data.filter((bar) => series.holds(bar)));
     }
   },
-});
+}, { token });
 
 function choose(symbol, timeframe) {
   series = new Series(symbol, timeframe);
@@ -282,9 +296,9 @@ async function start() {
       notice("Waiting for the first symbol…");
     }
   } catch (error) {
-    if (!specs.size) notice(`The gateway does not answer: ${error.message}`);
+    if (!specs.size) notice($("ask-token").hidden ? `The gateway does not answer: ${error.message}` : "");
   }
-  setTimeout(start, specs.size ? SYMBOLS_MS : FIRST_SYMBOL_MS);
+  if ($("ask-token").hidden) setTimeout(start, specs.size ? SYMBOLS_MS : FIRST_SYMBOL_MS);
 }
 
 theme();

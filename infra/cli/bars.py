@@ -11,14 +11,12 @@ import typer
 from infra.cli.series import World, iso, series_log, settings_of, shown, unknown_years
 from infra.cli.stack import Json
 from infra.cli.times import FORMS, span
-from schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from infra.market.calendar import Calendar
     from infra.market.missing import Missing, Span
-    from infra.market.zones import ServerZone
     from infra.series_log import Standing
 
 app = typer.Typer(help="What the log says of a series' bars.", no_args_is_help=True)
@@ -61,59 +59,24 @@ def missing(
         arbitrex bars missing EURUSD H1 --from 2014-05-01 --to 2014-05-10 --world lean
     """
     from infra import logs
-    from infra.market.calendar import default_calendar, parse_calendar
-    from infra.market.counts import is_count
-    from infra.market.missing import Absence, Series, missing_bars
-    from infra.market.timeframes import TIMEFRAMES, bars_within
-    from infra.market.zones import ServerZone
+    from infra.market.missing import Absence
+    from infra.series_missing import check, missing_of
 
     asked = span(from_, to, int(time.time() * 1_000))
     timeframe = timeframe.upper()
-    if is_count(timeframe):
-        raise UsageError(
-            f"{timeframe} bars have no intervals that could lack one: ask with a timeframe such as M1 where ticks "
-            f"are missing, with arbitrex explain {symbol} {timeframe} TIME why a moment has no bar, and with verify "
-            "whether any is gone"
-        )
-    if timeframe not in TIMEFRAMES:
-        raise UsageError(f"{timeframe} is no timeframe; choose from {' '.join(TIMEFRAMES)}")
+    check(symbol, timeframe)
     settings = settings_of(world)
     logs.configure(settings.log, "bars")
-    log = series_log(settings)
-    standing = log.standing(symbol)
-    spec, zone = standing.spec, ServerZone.parse(standing.spec.zone)
-    if timeframe not in standing.timeframes:
-        raise UsageError(
-            f"world {settings.world} has no {timeframe} bars of {symbol}: it makes {' '.join(standing.timeframes)} "
-            "(ARBITREX_BARS__TIMEFRAMES)"
-        )
-    _refuse_too_many(timeframe, *asked, zone)
-    opens, closes = bars_within(timeframe, *asked, zone)
-    whole = (opens >= standing.timeframes[timeframe]) & (closes <= standing.processed_to)
-    start, end = taken = (int(opens[whole][0]), int(closes[whole][-1])) if whole.any() else (asked[0], asked[0])
-    series = Series(
-        calendar=parse_calendar(spec.calendar) if spec.calendar else default_calendar(symbol),
-        zone=zone,
-        coverage_from=standing.coverage_from,
-        gaps=standing.gaps,
-    )
-    found = missing_bars(series, timeframe, log.bars(symbol, timeframe, start, end), start, end) if start < end else []
-    notes = _notes(standing, series.calendar, timeframe, asked, taken)
+    answer = missing_of(series_log(settings), settings.world, symbol, timeframe, asked, most=_MOST)
+    found, taken = answer.found, answer.taken
+    notes = _notes(answer.standing, answer.calendar, timeframe, asked, taken)
     if as_json:
         head = {"world": settings.world, "symbol": symbol, "timeframe": timeframe}
-        _print_json(head | {"from": iso(start), "to": iso(end), "notes": notes}, found)
+        _print_json(head | {"from": iso(taken[0]), "to": iso(taken[1]), "notes": notes}, found)
     else:
         _print_table(f"{symbol} {timeframe} in world {settings.world}", found, notes, taken)
     if any(each.reason == Absence.FEED_GAP for each in found):
         raise typer.Exit(_GAP)
-
-
-def _refuse_too_many(timeframe: str, start: int, end: int, zone: ServerZone) -> None:
-    from infra.market.timeframes import bars_within
-
-    opens, closes = bars_within(timeframe, start, start + 1, zone)
-    if (end - start) // int(closes[0] - opens[0]) > _MOST:
-        raise UsageError(f"more than {_MOST:,} bars of {timeframe} are asked for; give a shorter range")
 
 
 def _notes(standing: Standing, calendar: Calendar, timeframe: str, asked: Span, taken: Span) -> list[str]:

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed_version
 import typer
 from rich.console import Console
 
-from infra.cli import bars, components, feed, lake, stack, terminals, topics, worlds
+from infra.cli import bars, components, feed, lake, stack, terminals, tokens, topics, worlds
 from infra.cli.backfill import backfill
 from infra.cli.calendar import calendar
 from infra.cli.explain import explain
@@ -18,6 +18,7 @@ from infra.cli.replay import replay
 from infra.cli.symbols import symbols
 from infra.cli.tail import tail
 from infra.cli.verify import verify
+from infra.cli.watch import watch
 from schemas.errors import ArbitrexError, SettingsError, UsageError
 
 app = typer.Typer(
@@ -39,6 +40,8 @@ app.command(rich_help_panel=WORLDS)(rates)
 app.command(rich_help_panel=WORLDS)(replay)
 for command in (symbols, calendar, tail, verify, explain):
     app.command(rich_help_panel=PROOF)(command)
+app.add_typer(tokens.app, name="token", rich_help_panel="Gateway")
+app.command(rich_help_panel="Gateway")(watch)
 app.add_typer(lake.app, name="lake", rich_help_panel=PROOF)
 app.add_typer(bars.app, name="bars", rich_help_panel=PROOF)
 app.add_typer(feed.app, name="feed", rich_help_panel=PROOF)

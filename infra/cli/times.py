@@ -45,6 +45,19 @@ def moment(text: str, now_ms: int) -> int:
     return ms
 
 
+def ahead(text: str, now_ms: int) -> int:
+    """A moment to come, as `moment` reads it, in UTC milliseconds; ``30d`` is from now on.
+
+    Raises UsageError for what has passed.
+    """
+    found = moment(text, now_ms)
+    if _AGO.fullmatch(text.strip()):
+        found = 2 * now_ms - found
+    if found <= now_ms:
+        raise UsageError(f"{text!r} has passed; give a moment to come, or 30d")
+    return found
+
+
 def span(from_: str, to: str | None, now_ms: int) -> tuple[int, int]:
     """From (inclusive) and to (exclusive; none: now), UTC milliseconds. Raises UsageError unless from is before to."""
     first, last = moment(from_, now_ms), now_ms if to is None else moment(to, now_ms)

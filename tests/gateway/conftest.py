@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import jsonschema
 import pytest
 
+from gateway.asyncapi import answers
 from infra import kafka as clients
 from infra import provision
 from infra.registry import client as registry
@@ -27,18 +29,20 @@ class Talk:
     """A client's side of a connection, keeping all it is told."""
 
     socket: aiohttp.ClientWebSocketResponse
+    http: aiohttp.ClientSession
     heard: list[dict[str, Any]] = field(default_factory=list)
 
     async def say(self, method: str, params: Any = None, **more: Any) -> None:
         await self.socket.send_json({"method": method, "params": params, **more})
 
     async def hear(self) -> dict[str, Any]:
-        """The next message but heartbeats; checks that ``seq`` has no hole."""
+        """The next message but heartbeats and the feeds' state; checks that ``seq`` has no hole."""
         while True:
-            message: dict[str, Any] = await self.socket.receive_json(timeout=60)
+            message: dict[str, Any] = await self.socket.receive_json(timeout=20)
             assert message["seq"] == len(self.heard) + 1
+            described(message)
             self.heard.append(message)
-            if message.get("channel") != "heartbeat":
+            if message.get("channel") not in {"heartbeat", "status"}:
                 return message
 
     async def until(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -49,7 +53,7 @@ class Talk:
     async def closed(self) -> tuple[int, str | None]:
         """Wait for the end; the close code and reason."""
         while True:
-            message = await self.socket.receive(timeout=60)
+            message = await self.socket.receive(timeout=20)
             if message.type is aiohttp.WSMsgType.CLOSE:
                 return message.data, message.extra
             assert message.type not in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR), message
@@ -123,6 +127,23 @@ async def settled(http: aiohttp.ClientSession, market: FakeMarket) -> None:
                 return
 
 
+_DESCRIBED = jsonschema.Draft202012Validator({"oneOf": list(answers().values())})
+
+
+def described(message: dict[str, Any]) -> None:
+    """Whether a message of the gateway is just one of those that its AsyncAPI description has."""
+    if not _DESCRIBED.is_valid(message):
+        shown = jsonschema.exceptions.best_match(_DESCRIBED.iter_errors(message))
+        raise AssertionError(f"{message}: {shown}")
+
+
+async def holds(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of events
+            await asyncio.sleep(0.02)
+
+
 async def body(http: aiohttp.ClientSession, path: str, **query: str) -> dict[str, Any]:
     """The answer to a REST request that succeeds."""
     async with http.get(f"/v1/{path}", params=query) as response:
@@ -136,10 +157,10 @@ async def connect(http: aiohttp.ClientSession) -> AsyncIterator[Connect]:
     """Opens connections, closed at the end."""
     opened: list[aiohttp.ClientWebSocketResponse] = []
 
-    async def open_one(**headers: str) -> Talk:
-        socket = await http.ws_connect("/v1/ws", headers=headers, max_msg_size=0)
+    async def open_one(query: str = "", **headers: str) -> Talk:
+        socket = await http.ws_connect(f"/v1/ws{query}", headers=headers, max_msg_size=0)
         opened.append(socket)
-        return Talk(socket)
+        return Talk(socket, http)
 
     yield open_one
     for socket in opened:

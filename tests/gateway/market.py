@@ -18,6 +18,7 @@ from schemas.records import (
     LiveBars,
     SymbolSpec,
     Tick,
+    TimeframeStart,
 )
 from tests.support import Out, produce_all
 
@@ -82,6 +83,7 @@ class FakeMarket:
         return LiveBars(
             symbol=self.symbol, feed="sim", last_ts=self.time, last_ordinal=0, coverage_from=START, spec=self.spec,
             bars=tuple(self.open.values()),
+            timeframes=tuple(TimeframeStart(timeframe=name, from_=0) for name in LENGTHS),
         )  # fmt: skip
 
     def publish(self, ticks: int = 1, step: int = 2_000) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
-import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import Door
+from gateway import recent
+from gateway.cursor import Cursor, Place
+from gateway.door import Door
+from gateway.frames import Frame
 from gateway.hub import Hub
+from gateway.limits import RateLimit
 from gateway.market import CLOSED_BARS, ClosedBars, Market, Placed, Update, quote
+from gateway.patterns import matches
 from gateway.protocol import Stream
-from gateway.session import RateLimit
-from gateway.wire import JSON, Wire
+from gateway.wire import JSON, MSGPACK
 from schemas.records import ChartMode, LiveBars
 from tests.gateway.market import spec
 
@@ -26,14 +30,14 @@ class Ear:
     """A client that keeps what it is offered."""
 
     def __init__(self) -> None:
-        self.wire: Wire = JSON
         self.heard: list[dict[str, Any]] = []
 
-    def offer(self, body: bytes, channel: str) -> None:
-        message = orjson.loads(self.wire.frame(7, body))
-        assert message["seq"] == 7
-        assert message["channel"] == channel
-        self.heard.append(message)
+    def offer(self, frame: Frame) -> None:
+        told = [wire.load(wire.frame(7, frame.body(wire))) for wire in (JSON, MSGPACK)]
+        assert told[0] == told[1]
+        assert told[0]["seq"] == 7
+        assert told[0]["channel"] == frame.channel
+        self.heard.append(told[0])
 
 
 def bar(symbol: str, timeframe: str, ts_open: int, revision: int = 0, **fields: int | None) -> dict[str, Any]:
@@ -64,8 +68,7 @@ def test_snapshot_and_updates_are_all_and_each_once(
     hub, ear = Hub(Market()), Ear()
     hub.join(ear)
     hub.apply(Update(bars=[Placed(row, 0, offset) for offset, row in enumerate(before)]))
-    for stream in streams:
-        hub.subscribe(ear, stream)
+    hub.subscribe(ear, "bars", streams)
     wanted = [
         row
         for row in after
@@ -81,6 +84,53 @@ def test_snapshot_and_updates_are_all_and_each_once(
     hub.leave(ear)
     hub.apply(Update(bars=[Placed(bar("EURUSD", "M1", 99), 0, 99)]))
     assert len(ear.heard) == len(wanted)
+
+
+TICKS = st.lists(st.lists(st.tuples(st.sampled_from(SYMBOLS), st.integers(0, 1)), min_size=1, max_size=4), max_size=20)
+
+
+@given(
+    TICKS, st.integers(0, 20), st.sets(st.sampled_from((*SYMBOLS, "EUR*", "*")), min_size=1), st.sampled_from((0, 3))
+)
+def test_from_a_cursor_on_nothing_is_missing_and_nothing_comes_twice(
+    steps: list[list[tuple[str, int]]], came_back: int, symbols: set[str], kept: int
+) -> None:
+    hub, ear = Hub(Market(), {"ticks": {0: Place(0), 1: Place(0)}}), Ear()
+    streams = [Stream("ticks", symbol) for symbol in symbols]
+    ends, cursors = [0, 0], [Cursor("ticks", (Place(0), Place(0)))]
+    told: list[dict[str, Any]] = []
+    with patch.object(recent, "KEPT", kept or 1_000):
+        for number, step in enumerate(steps):
+            if number == came_back:
+                hub.join(ear)
+                hub.subscribe(ear, "ticks", streams)
+                frames = hub.since(cursors[number // 2], streams)
+            ticks: dict[str, list[dict[str, Any]]] = {}
+            for symbol, _ in step:
+                told.append({"symbol": symbol, "ts_event": len(told), "ordinal": 0, "step": number})
+                ticks.setdefault(symbol, []).append(told[-1])
+            for partition in {partition for _, partition in step}:
+                ends[partition] += len(step)
+            hub.apply(Update(ticks=ticks, places={"ticks": {n: Place(end, number) for n, end in enumerate(ends)}}))
+            cursors.append(hub.cursors["ticks"])
+    if came_back >= len(steps):
+        return
+    if frames is None:
+        assert kept  # too long ago for what is kept in memory
+        return
+    missed = [row for frame in frames for row in JSON.load(JSON.frame(1, frame.body(JSON)))["data"]]
+    heard = missed + [row for message in ear.heard for row in message["data"]]
+    wanted = [
+        row
+        for row in told
+        if row["step"] >= came_back // 2 and any(matches(symbol, row["symbol"]) for symbol in symbols)
+    ]
+    assert sorted(heard, key=lambda row: row["ts_event"]) == wanted
+    assert all(
+        [row["ts_event"] for row in heard if row["symbol"] == symbol]
+        == [row["ts_event"] for row in wanted if row["symbol"] == symbol]
+        for symbol in SYMBOLS
+    )
 
 
 def test_a_revised_count_bar_replaces_the_one_of_its_number() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.answers import accepted, refused
 from gateway.protocol import (
     CHANNELS,
     METHODS,
@@ -19,9 +20,7 @@ from gateway.protocol import (
     Refusal,
     Stream,
     Subscribe,
-    accepted,
     parse,
-    refused,
 )
 
 FRAMES = ("M1", "M5", "H1")
@@ -115,7 +114,14 @@ def test_what_is_no_request_is_a_syntax_error(text: str) -> None:
         ({"channel": "ticks", "symbol": [str(n) for n in range(1_001)]}, Code.SYNTAX),
         ({"channel": "ticks", "symbol": "EURUSD", "timeframe": "M1"}, Code.SYNTAX),
         ({"channel": "ticks", "symbol": "EURUSD", "depth": 5}, Code.SYNTAX),
-        ({"channel": "ticks", "symbol": "EURUSD", "snapshot": 1}, Code.SYNTAX),
+        ({"channel": "ticks", "symbol": "EURUSD", "snapshot": 101}, Code.SYNTAX),
+        ({"channel": "ticks", "symbol": "*U*R*"}, Code.SYNTAX),
+        ({"channel": "ticks", "symbol": "EURUSD", "cursor": "bars~1"}, Code.SYNTAX),
+        ({"channel": "bars.live", "symbol": "EURUSD", "cursor": "bars.live~1"}, Code.SYNTAX),
+        ({"channel": "ticks", "symbol": "EURUSD", "cursor": "ticks~-1"}, Code.SYNTAX),
+        ({"channel": "bars", "symbol": "EURUSD", "interval": 100}, Code.SYNTAX),
+        ({"channel": "bars", "series": [["EURUSD"]]}, Code.SYNTAX),
+        ({"channel": "bars", "series": [["EURUSD", "M7"]]}, Code.INVALID_TIMEFRAME),
         ({"channel": "bars", "symbol": "EURUSD", "timeframe": "M7"}, Code.INVALID_TIMEFRAME),
         ({"channel": "bars", "symbol": "EURUSD", "timeframe": 5}, Code.INVALID_TIMEFRAME),
         ({"channel": "bars", "symbol": [str(n) for n in range(500)], "timeframe": list(FRAMES)}, Code.SYNTAX),
@@ -147,9 +153,9 @@ def test_a_subscription_is_the_product_of_symbols_and_timeframes() -> None:
 
 
 def test_a_name_alone_stands_for_a_list_and_no_timeframe_for_all() -> None:
-    answer = said({"channel": "bars.live", "symbol": "EURUSD", "snapshot": False}, "unsubscribe")
-    assert answer == Subscribe("unsubscribe", (Stream("bars.live", "EURUSD", "*"),), snapshot=False)
-    assert said({"channel": "events"}) == Subscribe("subscribe", (Stream("events", "*"),))
+    answer = said({"channel": "bars.live", "symbol": "EURUSD"}, "unsubscribe")
+    assert answer == Subscribe("unsubscribe", "bars.live", (Stream("bars.live", "EURUSD", "*"),))
+    assert said({"channel": "events"}) == Subscribe("subscribe", "events", (Stream("events", "*"),))
 
 
 def test_ping_and_list() -> None:

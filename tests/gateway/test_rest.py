@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import shutil
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import polars as pl
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.endpoints import TABLES
 from gateway.feed import watermarks
+from gateway.replay import WRITERS
 from infra import kafka as clients
 from infra.lake import tables
 from infra.settings import LakeSettings, Settings
@@ -151,7 +158,8 @@ async def test_health_readiness_and_metrics(http: aiohttp.ClientSession) -> None
         async with http.get(path) as response:
             assert response.status == 200
     async with http.get("/metrics") as response:
-        assert "arbitrex_gateway_clients" in await response.text()
+        families = {family.name for family in text_string_to_metric_families(await response.text())}
+    assert "arbitrex_gateway_clients" in families
 
 
 async def test_the_page_allows_only_itself_and_is_validated(http: aiohttp.ClientSession) -> None:
@@ -170,3 +178,122 @@ async def test_the_page_allows_only_itself_and_is_validated(http: aiohttp.Client
     for path in ("/page/../service.py", "/page/%2e%2e/service.py", "/page/vendor", "/page/none.js"):
         async with http.get(path) as response:
             assert response.status == 404
+
+
+@pytest.mark.parametrize("media", [media for media in TABLES if media != "application/json"])
+async def test_rows_come_as_they_are_accepted(http: aiohttp.ClientSession, eurusd: FakeMarket, media: str) -> None:
+    query = {"symbol": "EURUSD", "from": str(START), "limit": "40"}
+    plain = await body(http, "ticks", **query)
+    async with http.get("/v1/ticks", params=query, headers={"Accept": f"image/png, {media};q=0.5"}) as response:
+        assert response.content_type == media
+        data = await response.read()
+        link = response.headers["Link"]
+    readers = {"csv": pl.read_csv, "arrow": pl.read_ipc_stream, "parquet": pl.read_parquet}
+    assert readers[TABLES[media]](io.BytesIO(data)).to_dicts() == plain["ticks"] == rows(eurusd.ticks[:40])
+    async with http.get(link.partition("<")[2].partition(">")[0]) as response:
+        assert (await response.json())["ticks"] == rows(eurusd.ticks[40:80])
+    async with http.get("/v1/ticks", params=query, headers={"Accept": "image/png"}) as response:
+        assert response.status == 406
+
+
+async def test_bars_page_by_page(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    got: list[dict[str, Any]] = []
+    query = {"symbol": "EURUSD", "timeframe": "M1", "from": str(START), "limit": "100"}
+    while query["from"] != "None":
+        page = await body(http, "bars", **query)
+        got += page["bars"]
+        query["from"] = str(page["next"])
+    assert got == rows([bar for bar in eurusd.closed if bar.timeframe == "M1"], closed=True)
+
+
+async def test_gaps_and_why_bars_are_missing(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    gaps = await body(http, "gaps", symbol="EURUSD")
+    assert (gaps["coverage_from"], gaps["gaps"]) == (START, [])
+    before = START - 10 * MINUTE
+    found = await body(http, "missing", symbol="EURUSD", timeframe="M1", **{"from": str(before), "to": str(START)})
+    assert found["missing"] == [{"from": before, "to": START, "reason": "feed_gap", "bars": 10}]
+    assert found["processed_to"] == eurusd.time
+    assert (await refused(http, "missing", symbol="EURUSD", timeframe="M1"))[:2] == (400, "from")
+
+
+async def test_openapi_describes_every_address_and_its_parameters(http: aiohttp.ClientSession) -> None:
+    described = (await body(http, "openapi.json"))["paths"]
+    for path in described:
+        if path in {"/v1/ws", "/metrics"}:
+            continue
+        needed = [each["name"] for each in described[path]["get"]["parameters"] if each["required"]]
+        values = {"symbol": "EURUSD", "timeframe": "M1", "from": str(START), "to": str(START + MINUTE)}
+        async with http.get(path, params={name: values[name] for name in needed}) as response:
+            assert response.status == 200, await response.text()
+        for name in needed:
+            rest = {other: values[other] for other in needed if other != name}
+            async with http.get(path, params=rest) as response:
+                assert response.status == 400
+                assert (await response.json())["error"]["parameter"] == name
+    served = {"/v1/bars", "/v1/ticks", "/v1/latest", "/v1/symbols", "/v1/missing", "/v1/gaps", "/health", "/ready"}
+    assert served < set(described)
+
+
+async def test_udf_as_tradingview_asks(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    async def udf(path: str, **query: str) -> Any:
+        async with http.get(f"/udf/{path}", params=query) as response:
+            assert response.status == 200
+            return await response.json(content_type=None)
+
+    config = await udf("config")
+    assert {"1", "5", "60", "1D", "1W", "1M"} <= set(config["supported_resolutions"])
+    assert config["supports_search"] != config["supports_group_request"]  # exactly one of them: the library's rule
+    assert abs(await udf("time") - datetime.now(UTC).timestamp()) < 60
+    assert [each["symbol"] for each in await udf("search", query="usd", type="", exchange="", limit="10")] == [
+        "EURUSD",
+        "XAUUSD",
+    ]
+    info = await udf("symbols", symbol="EURUSD")
+    assert (info["pricescale"], info["minmov"], info["session"]) == (100_000, 1, "24x7")
+    assert set(info["supported_resolutions"]) <= set(config["supported_resolutions"])
+    assert (await udf("symbols", symbol="NOPE"))["s"] == "error"
+
+    made = [bar for bar in eurusd.closed if bar.timeframe == "M1"]
+    start, end = made[10].ts_open // 1_000, made[30].ts_open // 1_000
+    span = {"symbol": "EURUSD", "resolution": "1", "from": str(start), "to": str(end)}
+    found = await udf("history", **span)
+    assert found["s"] == "ok"
+    assert list(zip(*(found[name] for name in "tohlcv"), strict=True)) == [
+        (bar.ts_open // 1_000, bar.open, bar.high, bar.low, bar.close, bar.tick_volume) for bar in made[10:30]
+    ]
+    counted = await udf("history", **span, countback="5")
+    assert counted["t"] == [bar.ts_open // 1_000 for bar in made[25:30]]
+    newest = await udf("history", **span | {"to": "9999999999"}, countback="2")
+    assert newest["t"][-1] == eurusd.open["M1"].ts_open // 1_000
+    nothing = await udf("history", **span | {"from": "9999999000", "to": "9999999999"})
+    assert nothing == {"s": "no_data", "nextTime": eurusd.open["M1"].ts_open // 1_000}
+    assert (await udf("history", **span | {"resolution": "7"}))["s"] == "error"
+
+
+@pytest.mark.parametrize("media", sorted(WRITERS))
+async def test_a_replay_gives_all_ticks_in_the_order_of_their_time(
+    http: aiohttp.ClientSession, eurusd: FakeMarket, xauusd: FakeMarket, media: str
+) -> None:
+    query = {"symbol": "XAUUSD,EURUSD", "from": str(START), "to": str(eurusd.time)}
+    async with http.get("/v1/replay", params=query, headers={"Accept": media}) as response:
+        assert (response.status, response.content_type) == (200, media)
+        data = await response.read()
+    got = (
+        [json.loads(line) for line in data.splitlines()]
+        if media == "application/x-ndjson"
+        else pl.read_ipc_stream(io.BytesIO(data)).to_dicts()
+    )
+    made = [tick for tick in (*eurusd.ticks, *xauusd.ticks) if tick.ts_event < eurusd.time]
+    assert got == rows(sorted(made, key=lambda tick: (tick.ts_event, tick.symbol)))
+
+
+async def test_a_replay_keeps_its_pace(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    first = eurusd.ticks[0].ts_event
+    span = {"symbol": "EURUSD", "from": str(first), "to": str(first + 100_001), "speed": "200"}
+    start = time.monotonic()
+    async with http.get("/v1/replay", params=span) as response:
+        times = [(json.loads(line)["ts_event"], time.monotonic() - start) async for line in response.content]
+    assert [ts for ts, _ in times] == [tick.ts_event for tick in eurusd.ticks[:6]]
+    assert all(passed >= (ts - first) / 1_000 / 200 - 0.01 for ts, passed in times)
+    assert (await refused(http, "replay", **span | {"speed": "0"}))[:2] == (400, "speed")
+    assert (await refused(http, "replay", **span | {"symbol": "EURUSD,NOPE"}))[:2] == (404, "symbol")

@@ -1,0 +1,126 @@
+"""From a tick's append in Kafka to its being in a client's hand, over the gateway, with and without clients that hang.
+
+    python -m benchmarks.gateway --rate 5000 --seconds 20
+
+Starts a real Kafka of one node, a registry, a gateway, and a producer of real ticks of 40 symbols. All clients follow
+all of them; some are measured, the others only read. Those that hang have asked to be skipped, so that they stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import time
+
+import aiohttp
+import numpy as np
+import orjson
+import psutil
+
+from benchmarks.fanout import Reader
+from benchmarks.stage import stage
+from infra import kafka as clients
+from infra.settings import GatewaySettings, Settings
+from tests.acceptance.gateway_load import introduce
+from tests.acceptance.oracle import DATA
+from tests.support import ROOT, Child, environment
+
+MEASURED = 5
+PARTITIONS = 4
+WARM_UP_SECONDS = 8.0
+EVERYTHING = json.dumps({"method": "subscribe", "params": {"channel": "ticks", "symbol": "*", "snapshot": False}})
+_UPGRADE = (
+    b"GET /v1/ws?slow=skip HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+_MASKED = bytes([0x81, 0x80 | len(EVERYTHING), 0, 0, 0, 0])
+
+
+class Measured:
+    """Clients that say when each tick was in their hand."""
+
+    def __init__(self) -> None:
+        self.latencies: list[float] = []
+        self.frames = 0
+
+    async def read(self, http: aiohttp.ClientSession) -> None:
+        async with http.ws_connect("/v1/ws", max_msg_size=0) as connection:
+            await connection.send_str(EVERYTHING)
+            async for message in connection:
+                now = time.time()
+                heard = orjson.loads(message.data)
+                if heard.get("channel") == "ticks":
+                    self.frames += 1
+                    self.latencies += [now - row["ts_recv"] / 1e6 for row in heard["data"]]
+
+
+def deaf(url: str) -> socket.socket:
+    """A client that subscribes and never reads."""
+    address = aiohttp.client.URL(url)
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    found.connect((address.host, address.port))
+    found.sendall(_UPGRADE)
+    time.sleep(0.01)
+    found.sendall(_MASKED + EVERYTHING.encode())
+    return found
+
+
+async def measure(settings: Settings, rate: float, seconds: float, good: int, hanging: int) -> str:
+    """One line of the result."""
+    env = environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
+    command = ["-m", "tests.acceptance.gateway_load", "--plain", "--rate", str(rate)]
+    with Child(settings, "gateway") as child:
+        url, process = child.ready["url"], psutil.Process(child.process.pid)
+        deaf_ones = [await asyncio.to_thread(deaf, url) for _ in range(hanging)]
+        several = Measured()
+        async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as http:
+            reading = [asyncio.create_task(several.read(http)) for _ in range(MEASURED)]
+            loop, place = asyncio.get_running_loop(), aiohttp.client.URL(url)
+            others = [
+                (await loop.create_connection(lambda: Reader("json", follow="*"), place.host, place.port))[0]
+                for _ in range(good - MEASURED)
+            ]
+            load = await asyncio.create_subprocess_exec(
+                sys.executable, *command, "--seconds", str(seconds + WARM_UP_SECONDS), env=env, cwd=ROOT
+            )
+            await asyncio.sleep(WARM_UP_SECONDS)
+            several.latencies.clear()
+            before, frames = process.cpu_times(), several.frames
+            await asyncio.sleep(seconds - 1)
+            after, frames = process.cpu_times(), several.frames - frames
+            found = np.array(several.latencies) * 1_000
+            memory = process.memory_info().rss / 1e6
+            for task in reading:
+                task.cancel()
+            for other in others:
+                other.close()
+            await load.wait()
+        for each in deaf_ones:
+            each.close()
+    p50, p99, most = np.percentile(found, [50, 99, 100])
+    cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
+    return (
+        f"{good:4} read, {hanging:3} hang: p50 {p50:5.1f}  p99 {p99:5.1f}  most {most:6.1f} ms, {len(found):,} ticks; "
+        f"{frames / (seconds - 1) / MEASURED:,.0f} frames/s each; gateway {cpu:.0%} of a core, {memory:,.0f} MB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=5_000.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    chosen = parser.parse_args()
+    with stage(PARTITIONS) as place:
+        settings = place.settings.model_copy(update={"gateway": GatewaySettings(port=0, max_connections=10_000)})
+        introduce(settings, place.codec, clients.producer(settings.kafka))
+        print(f"{chosen.rate:,.0f} ticks/s")
+        for good, hanging in ((100, 0), (50, 0), (50, 50)):
+            print(asyncio.run(measure(settings, chosen.rate, chosen.seconds, good, hanging)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What REST offers: the one table that requests are checked against and that OpenAPI is made of. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.query import MOST_ROWS, USUAL_ROWS
+
+_TIME: Final = {"type": "string", "description": "UTC epoch milliseconds, or ISO 8601 (UTC when it says no zone)"}
+_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "symbol": {"type": "string", "minLength": 1},
+    "timeframe": {"type": "string", "minLength": 1},
+    "from": _TIME,
+    "to": _TIME,
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": USUAL_ROWS},
+    "cursor": {"type": "string", "pattern": r"^\d{1,15}\.\d{1,15}$", "description": "`next` of the page before"},
+    "speed": {"type": "string", "description": "0.1 to 10000 times its pace, or max", "default": "max"},
+    "codec": {"type": "string", "enum": ["json", "msgpack"], "default": "json"},
+    "slow": {"type": "string", "enum": ["close", "skip", "conflate"], "default": "close"},
+    "compress": {"type": "string", "enum": ["true", "false"], "default": "false"},
+}
+TABLES: Final = {
+    "application/json": "json",
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.parquet": "parquet",
+}
+"""What rows may be asked for as, by media type."""
+_ERRORS: Final = {
+    "400": "a parameter is wrong",
+    "401": "no token, or one that is not taken",
+    "403": "the token, the host or the origin does not allow it",
+    "404": "unknown symbol",
+    "429": "too many requests",
+    "503": "the lake, Kafka or the registry is away, or too many wait",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address; all are GET."""
+
+    summary: str
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    rows: bool = False
+    """Its answer is rows, in any of `TABLES`."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+ENDPOINTS: Final = {
+    "/v1/symbols": Endpoint(
+        "The world, its timeframes, and every symbol's spec; with a symbol, that one's with its calendar",
+        optional=("symbol",),
+    ),
+    "/v1/latest": Endpoint("The newest tick and the open bars", ("symbol",)),
+    "/v1/bars": Endpoint(
+        "Closed bars by opening, each in its last revision. With from the first limit bars, without it the last",
+        ("symbol", "timeframe"),
+        ("from", "to", "limit"),
+        rows=True,
+    ),
+    "/v1/ticks": Endpoint("Clean ticks by time and ordinal", ("symbol",), ("from", "to", "limit", "cursor"), rows=True),
+    "/v1/replay": Endpoint(
+        "The clean ticks of several symbols in the order of their time, as a stream: NDJSON or Arrow",
+        ("symbol", "from", "to"),
+        ("speed",),
+    ),
+    "/v1/missing": Endpoint(
+        "Why bars do not exist: market_closed, quiet or feed_gap", ("symbol", "timeframe", "from"), ("to",)
+    ),
+    "/v1/gaps": Endpoint("Since when the log holds every tick of a symbol, and except for which gaps", ("symbol",)),
+    "/v1/openapi.json": Endpoint("This description"),
+    "/v1/asyncapi.json": Endpoint("The WebSocket's description, AsyncAPI 3"),
+    "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress")),
+    "/health": Endpoint("Whether the process lives"),
+    "/ready": Endpoint("Whether Kafka is followed"),
+    "/metrics": Endpoint("Prometheus"),
+}
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The description of REST, OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Arbitrex gateway", "version": version},
+        "paths": {path: {"get": _operation(path, endpoint)} for path, endpoint in ENDPOINTS.items()},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Error": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": {
+                        "error": {
+                            "type": "object",
+                            "required": ["code", "message"],
+                            "properties": {
+                                "code": {"type": "integer"},
+                                "message": {"type": "string"},
+                                "parameter": {"type": "string"},
+                            },
+                        }
+                    },
+                }
+            },
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "summary": endpoint.summary,
+        "operationId": path.strip("/").replace("/", "_").replace(".", "_"),
+        "parameters": [
+            {"name": name, "in": "query", "required": name in endpoint.required, "schema": _PARAMETERS[name]}
+            for name in endpoint.parameters
+        ],
+        "responses": {"200": _success(path, endpoint)} | {code: _failure(text) for code, text in _ERRORS.items()},
+    }
+
+
+def _success(path: str, endpoint: Endpoint) -> dict[str, Any]:
+    if path == "/metrics":
+        return {"description": endpoint.summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if endpoint.rows:
+        content |= {media: {} for media in TABLES if media != "application/json"}
+    return {"description": endpoint.summary, "content": content}
+
+
+def _failure(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,106 @@
+"""Messages that many clients share: encoded once for every codec in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.market import Row
+from gateway.recent import Part
+from gateway.wire import Wire
+
+
+class Frame:
+    """One message, whoever gets it."""
+
+    __slots__ = ("_bodies", "channel", "cursor", "rows")
+
+    channel: str
+    rows: int
+    """How many rows it tells; what a client that does not get it has lost."""
+    cursor: str | None
+    """Where its reader then stands."""
+
+    def __init__(self, channel: str, rows: int, cursor: str | None) -> None:
+        self.channel, self.rows, self.cursor = channel, rows, cursor
+        self._bodies: dict[str, bytes] = {}
+
+    def body(self, wire: Wire) -> bytes:
+        """The message but for its ``seq``."""
+        found = self._bodies.get(wire.name)
+        if found is None:
+            found = self._bodies[wire.name] = self._encoded(wire)
+        return found
+
+    def _encoded(self, wire: Wire) -> bytes:
+        raise NotImplementedError
+
+
+class MessageFrame(Frame):
+    """A message of its own."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Mapping[str, Any], rows: int = 0, cursor: str | None = None) -> None:
+        super().__init__(message["channel"], rows, cursor)
+        self._message = message
+
+    def _encoded(self, wire: Wire) -> bytes:
+        return wire.body(self._message)
+
+
+class Encoded:
+    """The rows of a part, encoded when somebody first wants them."""
+
+    __slots__ = ("_bytes", "part")
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self._bytes: dict[str, bytes] = {}
+
+    def rows(self, wire: Wire) -> bytes:
+        found = self._bytes.get(wire.name)
+        if found is None:
+            found = self._bytes[wire.name] = wire.rows(self.part.rows)
+        return found
+
+
+class BatchFrame(Frame):
+    """All that one reading brought to those who follow the same streams."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, channel: str, parts: Sequence[Encoded], cursor: str | None) -> None:
+        super().__init__(channel, sum(len(each.part.rows) for each in parts), cursor)
+        self._parts = parts
+
+    def _encoded(self, wire: Wire) -> bytes:
+        fields = {"channel": self.channel, "type": "update"}
+        if self.cursor is not None:
+            fields["cursor"] = self.cursor
+        return wire.batch(fields, self.rows, [part.rows(wire) for part in self._parts])
+
+
+class Conflation:
+    """The newest row of each series since the last message, and how many there were."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str], Row] = {}
+        self._count = 0
+        self.cursor: str | None = None
+
+    def add(self, parts: Sequence[Part], cursor: str | None) -> None:
+        self.cursor = cursor
+        for part in parts:
+            self._newest[part.stream.symbol, part.stream.timeframe] = part.rows[-1]
+            self._count += len(part.rows)
+
+    def take(self, channel: str) -> Frame | None:
+        """The message that is due; None when nothing happened."""
+        if not self._newest:
+            return None
+        rows = list(self._newest.values())
+        more = {"merged": self._count, "cursor": self.cursor}
+        frame = MessageFrame({"channel": channel, "type": "update", **more, "data": rows}, self._count, self.cursor)
+        self._newest, self._count = {}, 0
+        return frame

@@ -1,0 +1,204 @@
+"""What a client has still to be sent: bounded in messages and bytes, with a rule for what is too much."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from gateway import answers
+from gateway.frames import Frame
+from gateway.market import Row
+from gateway.protocol import CHANNELS, STATES, Message
+from gateway.socket import Socket
+from gateway.wire import Wire
+from infra import metrics
+
+_HEARTBEAT: Final = "heartbeat"
+
+
+class Slow(StrEnum):
+    """What becomes of a client that does not keep up."""
+
+    CLOSE = "close"
+    SKIP = "skip"
+    """What comes while its queue is full is left out, and it is told how much."""
+    CONFLATE = "conflate"
+    """Of ticks and open bars it gets the newest state once it has caught up; bars and events wait for it."""
+
+
+@dataclass(slots=True)
+class Lost:
+    """What a client did not get of one channel."""
+
+    messages: int = 0
+    rows: int = 0
+    cursor: str | None = None
+    """Where it stood before."""
+
+    def add(self, frame: Frame) -> None:
+        self.messages += 1
+        self.rows += frame.rows
+
+
+class Outbox:
+    """The queue of one connection and what writes it.
+
+    ``newest`` tells the state of all that the client follows on a channel; ``full`` is called once when it is too slow.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        wire: Wire,
+        slow: Slow,
+        *,
+        bounds: tuple[int, int],
+        newest: Callable[[str], list[Row]],
+        full: Callable[[], None],
+    ) -> None:
+        self.drained = asyncio.Event()
+        self._socket, self._wire, self._slow = socket, wire, slow
+        self._most_messages, self._most_bytes = bounds
+        self._newest, self._full = newest, full
+        self._queue: deque[tuple[bytes, Frame | None]] = deque()
+        self._messages = self._bytes = 0
+        """What in the queue is no answer."""
+        self._lost: dict[str, Lost] = {}
+        self._cursors: dict[str, str] = {}
+        self._filled = asyncio.Event()
+        self._idle = False
+        self._closed = False
+        self._seq = 0
+
+    def offer(self, frame: Frame) -> None:
+        """Send a frame that others get, too, as soon as the client takes it."""
+        if self._closed or (self._lost and self._is_left_out(frame)):
+            return
+        body = frame.body(self._wire)
+        if self._idle and self._write_now(body):
+            self._remember(frame)
+        elif self._messages < self._most_messages and self._bytes + len(body) <= self._most_bytes:
+            self._remember(frame)
+            self._put(body, frame)
+        else:
+            self._overflow(frame)
+
+    def answer(self, message: Message) -> None:
+        """Send what only this client gets. Not bounded: whoever answers waits until the outbox is `drained`."""
+        if self._closed:
+            return
+        body = self._wire.body(message)
+        if not (self._idle and self._write_now(body)):
+            self._put(body, None)
+
+    def insist(self, frame: Frame) -> None:
+        """Send a frame that is part of an answer."""
+        self._remember(frame)
+        self._put(frame.body(self._wire), None)
+
+    def empty(self) -> None:
+        """Forget what waits: the client will not take it."""
+        self._queue.clear()
+        self._messages = self._bytes = 0
+        self._lost.clear()
+
+    def close(self) -> None:
+        """Take nothing more; `run` ends when all is written."""
+        self._closed = True
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Write until closed."""
+        while True:
+            while self._queue:
+                body, frame = self._queue.popleft()
+                if frame is not None:
+                    self._messages -= 1
+                    self._bytes -= len(body)
+                self._seq += 1
+                await self._socket.send_frame(self._wire.frame(self._seq, body), self._wire.frame_type)
+            if self._lost:
+                self._tell_lost()
+                continue
+            if self._closed:
+                return
+            self._filled.clear()
+            self._idle = True
+            self.drained.set()
+            await self._filled.wait()
+            self._idle = False
+
+    def _write_now(self, body: bytes) -> bool:
+        if not self._socket.write_now(self._wire.frame(self._seq + 1, body), self._wire.frame_type):
+            return False
+        self._seq += 1
+        return True
+
+    def _put(self, body: bytes, frame: Frame | None) -> None:
+        if frame is not None:
+            self._messages += 1
+            self._bytes += len(body)
+        self._queue.append((body, frame))
+        self.drained.clear()
+        self._idle = False
+        self._filled.set()
+
+    def _remember(self, frame: Frame) -> None:
+        if frame.cursor is not None:
+            self._cursors[frame.channel] = frame.cursor
+
+    def _is_left_out(self, frame: Frame) -> bool:
+        """Whether a frame falls under what is told once the queue is empty."""
+        if frame.channel == _HEARTBEAT:
+            return True
+        if self._slow is Slow.SKIP and frame.channel in CHANNELS:
+            self._lost.setdefault(frame.channel, self._nothing(frame.channel)).add(frame)
+            return True
+        if self._slow is Slow.CONFLATE and frame.channel in self._lost:
+            self._lost[frame.channel].add(frame)
+            return True
+        return False
+
+    def _overflow(self, frame: Frame) -> None:
+        if not self._lost and self._slow is not Slow.CLOSE:
+            metrics.SLOW_CLIENTS.labels(self._slow.value).inc()
+        if self._slow is Slow.SKIP and frame.channel in CHANNELS:
+            self._lost[frame.channel] = self._nothing(frame.channel)
+            self._lost[frame.channel].add(frame)
+        elif self._slow is Slow.CONFLATE and self._conflate():
+            self.offer(frame)
+        elif frame.channel != _HEARTBEAT:
+            metrics.SLOW_CLIENTS.labels(Slow.CLOSE.value).inc()
+            self._full()
+
+    def _conflate(self) -> bool:
+        """Take all states out of the queue; False when there is none."""
+        kept: deque[tuple[bytes, Frame | None]] = deque()
+        before = self._messages
+        for body, frame in self._queue:
+            if frame is None or frame.channel not in STATES:
+                kept.append((body, frame))
+                continue
+            self._lost.setdefault(frame.channel, Lost()).add(frame)
+            self._messages -= 1
+            self._bytes -= len(body)
+        self._queue = kept
+        return self._messages < before
+
+    def _nothing(self, channel: str) -> Lost:
+        return Lost(cursor=self._cursors.get(channel))
+
+    def _tell_lost(self) -> None:
+        lost, self._lost = self._lost, {}
+        for channel, each in lost.items():
+            if self._slow is Slow.CONFLATE:
+                rows = self._newest(channel)
+                self._put(self._wire.body(answers.data(channel, "update", rows, merged=each.rows)), None)
+            else:
+                told = {"messages": each.messages, "rows": each.rows}
+                where = {"cursor": each.cursor} if each.cursor else {}
+                self._put(self._wire.body(answers.data(channel, "skipped", [told], **where)), None)

@@ -1,0 +1,112 @@
+"""Real ticks of many symbols into ``ticks.clean`` at an even rate, each numbered in its ``volume``.
+
+    python -m tests.acceptance.gateway_load --rate 20000 --seconds 60
+
+The world comes from the environment, as for a component. Written in transactions, as the processor does, unless told
+otherwise; ``ts_recv`` is when a tick was handed to Kafka's client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from confluent_kafka import Producer
+
+from infra import kafka as clients
+from infra import provision
+from infra.registry.client import connect
+from infra.settings import Settings, load
+from infra.topics import SYMBOLS, TICKS_CLEAN
+from infra.worlds import World
+from producers.encoding import TickColumns, encode_ticks, ordinals
+from producers.files import lean
+from producers.files.days import TickDay
+from schemas.codec import Codec
+from schemas.records import SymbolSpec
+from tests.acceptance.oracle import DATA
+
+FEED = "oanda"
+COUNT = 40
+WEEK = 7 * 86_400_000
+_TURN_SECONDS, _PLAIN_SECONDS = 0.05, 0.002
+
+
+def names() -> list[str]:
+    return [f"REAL.{number:02}" for number in range(COUNT)]
+
+
+class Series:
+    """The ticks of one symbol, for ever."""
+
+    def __init__(self, symbol: str, number: int, days: list[TickDay], header: bytes) -> None:
+        self.symbol = symbol
+        self._header = header
+        self._ticks = np.concatenate([day.load().ticks for day in days])
+        self._from = number * 1_009 % len(self._ticks)
+        self.sent = 0
+
+    def take(self, count: int) -> list[tuple[bytes, int]]:
+        """The next ticks as messages, with their times."""
+        index = np.arange(self.sent, self.sent + count) + self._from
+        around, place = np.divmod(index, len(self._ticks))
+        found = self._ticks[place]
+        times = found["time_msc"].astype(np.int64) + around * WEEK
+        nothing = np.zeros(count)
+        columns = TickColumns(
+            ts_event=times, ordinal=ordinals(times), bid=found["bid"].copy(), ask=found["ask"].copy(), last=nothing,
+            volume=index.astype(float) - self._from, flags=np.full(count, 6, np.int64), server_time=times,
+            ts_recv=np.full(count, time.time_ns() // 1_000, np.int64),
+        )  # fmt: skip
+        self.sent += count
+        values = encode_ticks(columns, header=self._header, symbol=self.symbol, feed=FEED)
+        return list(zip(values, times.tolist(), strict=True))
+
+
+def introduce(settings: Settings, codec: Codec, producer: Producer) -> None:
+    """Write each symbol's spec, so that the gateway knows it."""
+    topic, partitions = World(settings.world).topic(SYMBOLS.name), provision.partitions(settings)
+    for symbol in names():
+        spec = SymbolSpec(symbol=symbol, feed=FEED, shard="a", broker_name=symbol, digits=5, point=1e-5)
+        producer.produce(topic, codec.encode(spec), symbol, clients.partition_for(symbol, partitions))
+    producer.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=20_000.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--plain", action="store_true", help="without transactions, each tick when it is due")
+    chosen = parser.parse_args()
+    settings = load()
+    codec = connect(settings)
+    topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
+    folders = sorted(DATA.rglob("tick/*"))
+    days = [[day for path in sorted(folder.glob("*.zip")) if (day := lean.recognise(path))] for folder in folders]
+    header = codec.headers["Tick"]
+    all_series = [Series(name, number, days[number % len(days)], header) for number, name in enumerate(names())]
+    producer = clients.producer(
+        settings.kafka, transactional_id=None if chosen.plain else f"load-{settings.world}", **{"linger.ms": 1}
+    )
+    if not chosen.plain:
+        producer.init_transactions(30)
+    turn = _PLAIN_SECONDS if chosen.plain else _TURN_SECONDS
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < chosen.seconds:
+        if not chosen.plain:
+            producer.begin_transaction()
+        for series in all_series:
+            due = int(passed * chosen.rate / COUNT) - series.sent
+            partition = clients.partition_for(series.symbol, partitions)
+            for value, moment in series.take(due) if due > 0 else ():
+                producer.produce(topic, value, series.symbol, partition, timestamp=moment)
+                producer.poll(0)
+        if not chosen.plain:
+            producer.commit_transaction(30)
+        time.sleep(max(0.0, turn - (time.monotonic() - start - passed)))
+    producer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The clients: what they do about a gateway that asks for a token, and one that is killed under them.
+
+tests/acceptance/gateway.py does the latter to twenty of the Python one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from typing import Any
+
+import pytest
+import websockets
+
+from gateway.client import Client, GatewayError
+from gateway.tokens import TokenFile
+from infra import ports
+from infra.settings import GatewaySettings
+from schemas.codec import to_avro
+from tests.gateway.conftest import Desk, holds
+from tests.gateway.market import FakeMarket
+from tests.support import ROOT, Child, environment
+
+NODE = shutil.which("node")
+
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
+
+
+async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    shown, token = file.create("bot", symbols=["EUR*"], channels=["ticks"], rate=None, expires=None, now=0)
+    assert shown.rpartition("_")[2] not in file.path.read_text()
+    gateway = GatewaySettings(port=0, heartbeat_seconds=0.2, tokens_file=file.path)
+    with Child(desk.settings.model_copy(update={"gateway": gateway}), "gateway") as child:
+        url = child.ready["url"]
+        async with Client(url, token=f"{shown}x") as stranger:
+            with pytest.raises(GatewayError, match="401"):
+                async for _ in stranger:
+                    pass
+        async with Client(url) as unknown:
+            await unknown.subscribe("ticks", "EURUSD")
+            async for message in unknown:
+                if message.type == "error":
+                    assert message.raw["code"] == 401
+                    break
+        async with Client(url, token=shown) as bot:
+            await bot.subscribe("ticks", "EURUSD", "XAUUSD", "*")
+            await bot.subscribe("bars", "EURUSD")
+            heard: list[tuple[str, Any]] = []
+
+            async def listen() -> None:
+                async for message in bot:
+                    if message.type in {"snapshot", "error"} and message.channel in {"ticks", "bars"}:
+                        heard.append((message.channel, message.raw.get("code")))
+                        if len(heard) == 4:
+                            file.revoke(token.id)
+
+            with pytest.raises(GatewayError, match="revoked"):
+                await listen()
+            assert heard == [("ticks", None), ("ticks", 409), ("ticks", 409), ("bars", 409)]
+            async with bot._http.get(f"{url}/v1/symbols") as response:
+                assert response.status == 401
+
+
+@pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
+async def test_the_javascript_client_comes_back_as_well(desk: Desk, eurusd: FakeMarket) -> None:
+    gateway = GatewaySettings(port=ports.free_port(), heartbeat_seconds=1)
+    settings = desk.settings.model_copy(update={"gateway": gateway})
+    before = len(eurusd.ticks)
+    command = [NODE, "--experimental-websocket", "--no-warnings", str(ROOT / "tests" / "gateway" / "client.mjs")]
+    node = await asyncio.create_subprocess_exec(
+        *map(str, command), f"ws://127.0.0.1:{gateway.port}/v1/ws", "", "40", stdout=asyncio.subprocess.PIPE
+    )
+    heard: list[dict[str, Any]] = []
+
+    async def listen() -> None:
+        assert node.stdout is not None
+        while line := await node.stdout.readline():
+            heard.append(json.loads(line))
+
+    listening = asyncio.create_task(listen())
+    try:
+        with Child(settings, "gateway") as child:
+            await holds(lambda: any(each.get("type") == "snapshot" for each in heard))
+            await asyncio.to_thread(eurusd.publish, 20)
+            await holds(lambda: sum(len(each["data"]) for each in heard if each.get("type") == "update") >= 20)
+            child.kill()
+        await asyncio.to_thread(eurusd.publish, 20)
+        with Child(settings, "gateway"):
+            await asyncio.wait_for(node.wait(), 60)
+        await listening
+    finally:
+        if node.returncode is None:
+            node.kill()
+    got = [row for each in heard if each.get("type") == "update" for row in each["data"]]
+    assert got == [to_avro(tick) for tick in eurusd.ticks[before:]]
+    assert [each["type"] for each in heard if each.get("type") == "snapshot"] == ["snapshot"]
+
+
+async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -> None:
+    async with websockets.connect(f"{desk.url.replace('http', 'ws')}/v1/ws?compress=true") as socket:
+        await socket.send('{"method":"subscribe","params":{"channel":"ticks","symbol":"EUR*"}}')
+        heard: list[dict[str, Any]] = []
+        async with asyncio.timeout(20):
+            while not any(message.get("type") == "snapshot" and message["channel"] == "ticks" for message in heard):
+                heard.append(json.loads(await socket.recv()))
+        assert heard[-1]["data"] == [to_avro(eurusd.ticks[-1])]
+        assert socket.protocol.extensions
+
+
+async def test_watch_prints_quotes(desk: Desk, eurusd: FakeMarket) -> None:
+    command = [sys.executable, "-m", "infra.cli", "watch", "--once", "--url", desk.url]
+
+    async def watch(*symbols: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command, *symbols, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
+            env=environment(desk.settings),
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode, out.decode()
+
+    code, shown = await watch("EUR*", "NOPE")
+    assert code == 0, shown
+    assert f"{eurusd.ticks[-1].bid:.5f}" in shown
+    assert "unknown symbol NOPE" in shown
