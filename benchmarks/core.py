@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars is loaded: a partition has one core
 
 import numpy as np
-from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from infra.market.calendar import default_calendar
 from infra.settings import BarSettings
@@ -23,7 +23,7 @@ from processors.core.recall import released
 from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Rules
-from processors.records import Records
+from processors.unpacking import Log
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.definitions import NAMES, Schema, definition
@@ -91,7 +91,7 @@ def key(record: Tick | Control) -> bytes:
     return (record.symbol or f"@{record.feed}/{record.shard}").encode()
 
 
-def fetched(codec: Codec, part: list[Tick | Control]) -> DefaultRecordBatch:
+def fetched(codec: Codec, part: list[Tick | Control]) -> bytes:
     """The records as a record batch that a broker sends."""
     builder = DefaultRecordBatchBuilder(
         magic=2,
@@ -105,7 +105,7 @@ def fetched(codec: Codec, part: list[Tick | Control]) -> DefaultRecordBatch:
     for at, record in enumerate(part):
         stamp = record.ts_event if isinstance(record, Tick) else record.time
         builder.append(at, stamp, key(record), codec.encode(record), [])
-    return DefaultRecordBatch(bytes(builder.build()))
+    return bytes(builder.build())
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -131,7 +131,7 @@ def main() -> None:
     for start in range(0, len(stream), arguments.batch):
         part = stream[start : start + arguments.batch]
         sent = fetched(codec, part)
-        records, unpacking = measured(lambda unpacked=sent: Records.of(unpacked))
+        records, unpacking = measured(lambda sent=sent: Log(sent).next_batch().records())
         decoded, decoding = measured(lambda records=records: decode_batch(records.values, codec))
         batch = Batch(
             decoded.frame,

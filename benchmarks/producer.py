@@ -15,7 +15,6 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from infra.topics import TICKS_RAW
 from infra.worlds import World
 from producers.encoding import encode_ticks
 from producers.files import lean
+from producers.files.days import DAY_MS, TickDay
 from producers.poll import columns
 from producers.publisher import Publisher
 from schemas.codec import Codec
@@ -39,16 +39,18 @@ DAY = "20260303"
 ZONE = ServerZone.parse("UTC")
 
 
-def generate(folder: Path, ticks: int) -> lean.TickFile:
+def generate(folder: Path, ticks: int) -> TickDay:
     chance = np.random.default_rng(1)
-    times = np.sort(chance.integers(0, lean.DAY_MS, ticks))
+    times = np.sort(chance.integers(0, DAY_MS, ticks))
     bid = 1.1 + np.cumsum(chance.integers(-1, 2, ticks)) / 1e5
     path = folder / "tick" / "eurusd" / f"{DAY}_quote.zip"
     path.parent.mkdir(parents=True)
     lines = (f"{t},{b:.5f},{b + 0.0001:.5f}" for t, b in zip(times.tolist(), bid.tolist(), strict=True))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{DAY}_eurusd_tick_quote.csv", "\r\n".join(lines))
-    return lean.TickFile(path, "EURUSD", datetime.strptime(DAY, "%Y%m%d").replace(tzinfo=UTC).date())
+    day = lean.recognise(path)
+    assert day is not None  # noqa: S101 - it has just been given that name
+    return day
 
 
 def bare(producer: Producer, topic: str, values: list[bytes], times: list[int]) -> None:
@@ -63,8 +65,8 @@ def bare(producer: Producer, topic: str, values: list[bytes], times: list[int]) 
     producer.flush()
 
 
-def publish(publisher: Publisher, file: lean.TickFile) -> None:
-    ticks = lean.read(file).ticks
+def publish(publisher: Publisher, file: TickDay) -> None:
+    ticks = file.load().ticks
     publisher.ticks("EURUSD", columns(ticks, ZONE.to_utc(ticks["time_msc"]), 0))
     while not publisher.flush(1.0):
         pass
@@ -92,7 +94,7 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = generate(Path(folder), ticks)
-            read = lean.read(file).ticks
+            read = file.load().ticks
             table = columns(read, ZONE.to_utc(read["time_msc"]), 0)
             header = codec.headers["Tick"]
             values = encode_ticks(table, header=header, symbol="EURUSD", feed="bench")
@@ -101,7 +103,7 @@ def main() -> None:
             topic = World(settings.world).topic(TICKS_RAW.name)
             publisher = Publisher(settings, codec, threading.Event(), feed="bench", shard="bench")
             figures = {
-                "read the file": rate(ticks, lambda: lean.read(file)),
+                "read the file": rate(ticks, file.load),
                 "encode": rate(ticks, lambda: encode_ticks(table, header=header, symbol="EURUSD", feed="bench")),
                 "bare produce loop": rate(ticks, lambda: bare(producer, topic, values, times)),
                 "read, encode, publish": rate(ticks, lambda: publish(publisher, file)),

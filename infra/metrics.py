@@ -13,6 +13,13 @@ TICKS_QUEUE_SIZE = Gauge("arbitrex_ticks_queue_size", "Ticks waiting for Kafka's
 POLL_SECONDS = Histogram(
     "arbitrex_poll_cycle_seconds", "One poll over all symbols", ["feed", "shard"], buckets=_LATENCY
 )
+TICKS_LATE = Counter(
+    "arbitrex_ticks_late_total", "Ticks that a source showed late, published as corrections", ["feed", "shard"]
+)
+FEED_GAPS = Counter("arbitrex_feed_gaps_total", "Spans whose ticks a source has lost", ["feed", "shard"])
+SHARD_CAPACITY = Gauge(
+    "arbitrex_shard_symbols_capacity", "Symbols that a shard can poll within a second", ["feed", "shard"]
+)
 SOURCE_ERRORS = Counter("arbitrex_source_errors_total", "Failed calls to a source", ["feed", "shard", "reason"])
 IMPORT_LINES_MALFORMED = Counter(
     "arbitrex_import_lines_malformed_total", "Lines of a file that are no tick", ["reason"]

@@ -7,6 +7,7 @@ is ready with one line of JSON on standard output.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from infra.settings import Settings
 
+_BEAT_SECONDS: Final = 0.5
 MANAGED: Final = "ARBITREX_MANAGED"
 
 log = logs.logger(__name__)
@@ -71,6 +73,19 @@ class Process:
             self._out.write(json.dumps(line) + "\n")
             self._out.flush()
         log.info("ready", **facts)
+
+    def beat(self, healthy: Callable[[], bool]) -> None:
+        """Let the supervisor hear every half second that the process gets on, as long as ``healthy`` says so."""
+        if self._managed:
+            threading.Thread(target=self._beat, args=(healthy,), name="beat", daemon=True).start()
+
+    def _beat(self, healthy: Callable[[], bool]) -> None:
+        line = json.dumps({"alive": self.component}) + "\n"
+        with contextlib.suppress(OSError, ValueError):  # the parent is gone; its end of the pipe tells the other thread
+            while not self.stopping.wait(_BEAT_SECONDS):
+                if healthy():
+                    self._out.write(line)
+                    self._out.flush()
 
     def stop(self) -> None:
         """Ask the component to stop; harmless when repeated."""

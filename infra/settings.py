@@ -69,8 +69,43 @@ class StatusSettings(_Section):
     """0: any free port, shown by ``arbitrex status``."""
 
 
+class TerminalSettings(_Section):
+    """The MetaTrader 5 terminal of source mt5, and what its account must be."""
+
+    path: str | None = None
+    """Its terminal64.exe, or the folder; none: the one that runs, or the one installed last."""
+    portable: bool = False
+    """It keeps its data in its own folder: needed for several on one machine."""
+    login: int | None = Field(None, ge=1)
+    password: SecretStr | None = None
+    """None: the one that the terminal has stored."""
+    server: str | None = None
+    timeout_seconds: int = Field(60, ge=1, le=600)
+    """How long connecting may take."""
+
+
+class RemoteSettings(_Section):
+    """The agent beside a terminal, for source remote: ``arbitrex terminal-agent`` or ``arbitrex simulate``."""
+
+    address: str = "127.0.0.1:18812"
+    token: SecretStr | None = None
+    ca_file: Path | None = None
+    """The certificate that the agent's must be signed with, PEM; given, the connection is encrypted."""
+
+
+class AgentSettings(_Section):
+    """``arbitrex terminal-agent`` and ``simulate``: where they listen, and to whom they answer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 18_812
+    token: SecretStr | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """PEM; needed wherever others than this machine can connect."""
+
+
 class ProducerSettings(_Section):
-    source: Literal["simulated", "mt5", "none"] = "simulated"
+    source: Literal["simulated", "mt5", "remote", "none"] = "simulated"
     feed: str = "sim"
     shard: str = "a"
     symbols: Words = ()
@@ -82,6 +117,18 @@ class ProducerSettings(_Section):
     poll_ms: int = Field(100, ge=1, le=60_000)
     watermark_margin_ms: int = Field(200, ge=0)
     quiet_margin_ms: int = Field(2_000, ge=0)
+    shards_file: Path | None = None
+    """YAML: several terminals; see `infra.shards`."""
+    call_seconds: float = Field(120.0, ge=1, le=3_600)
+    """A terminal's call that takes longer hangs: the shard's process is killed and started again."""
+    patience_seconds: float = Field(120.0, ge=0)
+    """How long a terminal gets to bring the history that is missing before a gap is said to be one."""
+    reread_minutes: float = Field(10.0, ge=0, le=1_440)
+    """The last minutes of each series are read again for ticks that came late; 0: never."""
+    reread_seconds: float = Field(60.0, ge=1)
+    """How often."""
+    terminal: TerminalSettings = TerminalSettings()
+    remote: RemoteSettings = RemoteSettings()
 
 
 class SimulatorSettings(_Section):
@@ -94,6 +141,10 @@ class SimulatorSettings(_Section):
     speed: float = Field(1.0, gt=0, le=10_000)
     rate: float = Field(1.0, gt=0, le=1_000)
     """Ticks compared with a usual market's."""
+    copies: int = Field(1, ge=1, le=100)
+    """Each symbol so many times: EURUSD, EURUSD.2 and so on."""
+    faults: Words = ()
+    """What goes wrong, and when: see `producers.simulated.faults`."""
 
 
 class BarSettings(_Section):
@@ -188,6 +239,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     status: StatusSettings = StatusSettings()
     producer: ProducerSettings = ProducerSettings()
+    agent: AgentSettings = AgentSettings()
     simulator: SimulatorSettings = SimulatorSettings()
     bars: BarSettings = BarSettings()
     processor: ProcessorSettings = ProcessorSettings()

@@ -158,13 +158,17 @@ def _market(settings: Settings) -> Iterator[str]:
     """Checks that need the market's own parsers, only where something was set: they are slow to import."""
     if "timeframes" in settings.bars.model_fields_set:
         yield from _timeframes(settings.bars.timeframes)
-    if "zone" in settings.simulator.model_fields_set:
-        from infra.market.zones import ServerZone  # noqa: PLC0415
+    for name, zone, given_ in (
+        ("ARBITREX_SIMULATOR__ZONE", settings.simulator.zone, settings.simulator.model_fields_set),
+        ("ARBITREX_PRODUCER__ZONE", settings.producer.zone, settings.producer.model_fields_set),
+    ):
+        if "zone" in given_ and not (zone == "auto" and name.startswith("ARBITREX_PRODUCER")):
+            from infra.market.zones import ServerZone  # noqa: PLC0415
 
-        try:
-            ServerZone.parse(settings.simulator.zone)
-        except (ArbitrexError, ValueError) as error:
-            yield f"ARBITREX_SIMULATOR__ZONE={settings.simulator.zone}: {error}"
+            try:
+                ServerZone.parse(zone)
+            except (ArbitrexError, ValueError) as error:
+                yield f"{name}={zone}: {error}"
     if settings.symbols_file is not None:
         from infra.symbols import Symbols  # noqa: PLC0415
 

@@ -11,6 +11,11 @@
         calendar: XNYS
 
 A symbol has the first pattern that it matches (``*``, ``?``, ``[abc]``; case counts).
+
+    feeds:
+      icm:                    # a feed's names of symbols and what they are called here; see `infra.mapping`
+        GOLD: XAUUSD
+        "*.r": "*"
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from typing import Final, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from infra.mapping import NameMap
 from infra.market.calendar import Calendar, LocalSpan, default_calendar, parse_calendar
 from infra.market.library import find_calendar, is_library_name
 from schemas.errors import SettingsError
@@ -51,14 +57,17 @@ class SymbolRule(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    symbols: dict[str, SymbolRule]
+    symbols: dict[str, SymbolRule] = Field(default_factory=dict)
+    feeds: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Symbols:
     """The rules of a symbols file, in its order."""
 
-    def __init__(self, rules: dict[str, SymbolRule], path: Path | None = None) -> None:
-        self._rules, self._path = rules, path
+    def __init__(
+        self, rules: dict[str, SymbolRule], path: Path | None = None, names: dict[str, NameMap] | None = None
+    ) -> None:
+        self._rules, self._path, self._names = rules, path, names or {}
 
     @classmethod
     def read(cls, path: Path | None) -> Self:
@@ -68,7 +77,7 @@ class Symbols:
         where = f"{SETTING}={path}"
         try:
             raw = yaml.load(path.read_text("utf-8"), yaml.BaseLoader)  # noqa: S506 - the loader that makes texts only
-            rules = _File.model_validate(raw or {"symbols": {}}).symbols
+            file = _File.model_validate(raw or {})
         except OSError as error:
             raise SettingsError(f"{where}: cannot be read ({error.strerror}); give the path of a YAML file") from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -77,10 +86,15 @@ class Symbols:
             problem = error.errors()[0]
             place = ": ".join(map(str, problem["loc"])) or "the whole file"
             raise SettingsError(
-                f"{where}: {place}: {problem['msg']}; write symbols: {{PATTERN: {{calendar: …, holidays: […]}}}}"
+                f"{where}: {place}: {problem['msg']}; write symbols: {{PATTERN: {{calendar: …, holidays: […]}}}} and "
+                "feeds: {FEED: {NAME: SYMBOL}}"
             ) from error
-        found = cls(rules, path)
-        for pattern, rule in rules.items():
+        try:
+            names = {feed: NameMap(rules) for feed, rules in file.feeds.items()}
+        except SettingsError as error:
+            raise SettingsError(f"{where}: feeds: {error}") from error
+        found = cls(file.symbols, path, names)
+        for pattern, rule in file.symbols.items():
             found._check(pattern, rule)
         return found
 
@@ -96,6 +110,10 @@ class Symbols:
             return self._rules[pattern].apply(symbol, years)
         except SettingsError as error:
             raise self._wrong(pattern, error) from error
+
+    def names(self, feed: str) -> NameMap:
+        """What a feed's symbols are called here."""
+        return self._names.get(feed, NameMap({}))
 
     def pattern(self, symbol: str) -> str | None:
         """The pattern whose rule the symbol has; None: the usual."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -120,16 +121,15 @@ def batched(records: Iterable[Out]) -> Iterator[RecordBatch]:
         yield _finished(builder, times)
 
 
-def columnar(
-    keys: Sequence[bytes | None], values: Sequence[bytes | None], timestamps: NDArray[np.int64]
-) -> Iterator[RecordBatch]:
-    """The same of records without headers, given by column; ``timestamps``: UTC epoch milliseconds, -1 for none."""
+def columnar(keys: pl.Series, values: pl.Series, timestamps: NDArray[np.int64]) -> Iterator[RecordBatch]:
+    """The same of records without headers, by column: Binary; ``timestamps`` in UTC epoch milliseconds, -1 for none."""
     if not len(keys):
         return
     if len(keys) <= _FEW and timestamps.min() >= 0:
-        yield from batched(map(Out, keys, values, timestamps.tolist()))
+        yield from batched(map(Out, keys.to_list(), values.to_list(), timestamps.tolist()))
         return
-    key, value = pa.array(keys, pa.binary()), pa.array(values, pa.binary())
+    key: Any = keys.to_arrow()
+    value: Any = values.to_arrow()
     key_lengths, value_lengths = _lengths(key), _lengths(value)
     ends = np.cumsum(np.maximum(key_lengths, 0) + np.maximum(value_lengths, 0) + _OVERHEAD)
     start = 0
@@ -143,8 +143,8 @@ def columnar(
 
 
 def _encoded(
-    key: pa.BinaryArray,
-    value: pa.BinaryArray,
+    key: pa.LargeBinaryArray,
+    value: pa.LargeBinaryArray,
     key_lengths: NDArray[np.int64],
     value_lengths: NDArray[np.int64],
     timestamps: NDArray[np.int64],
@@ -157,20 +157,27 @@ def _encoded(
     size = np.maximum(key_lengths, 0) + np.maximum(value_lengths, 0) + len(_NO_HEADERS)
     size += row_lengths(before_key, count) + row_lengths(before_value, count)
     head = _binary([*varints(size), *before_key], count)
-    parts: Any = (head, key, _binary(before_value, count), value, _NO_HEADERS, b"")
+    parts: Any = (
+        head,
+        key,
+        _binary(before_value, count),
+        value,
+        pa.scalar(_NO_HEADERS, pa.large_binary()),
+        pa.scalar(b"", pa.large_binary()),
+    )
     row: Any = pc.binary_join_element_wise(*parts, null_handling="replace", null_replacement="")
     records: bytes = row.buffers()[2].to_pybytes()
     return records
 
 
 def _binary(columns: Sequence[Cells], count: int) -> Any:
-    ends = np.zeros(count + 1, np.int32)
+    ends = np.zeros(count + 1, np.int64)
     np.cumsum(row_lengths(columns, count), out=ends[1:])
     contents: list[Any] = [ends, joined(columns, count)]
-    return pa.Array.from_buffers(pa.binary(), count, [None, *map(pa.py_buffer, contents)])
+    return pa.Array.from_buffers(pa.large_binary(), count, [None, *map(pa.py_buffer, contents)])
 
 
-def _lengths(binary: pa.BinaryArray) -> NDArray[np.int64]:
+def _lengths(binary: pa.LargeBinaryArray) -> NDArray[np.int64]:
     return pc.binary_length(binary).fill_null(_NULL_LENGTH).to_numpy().astype(np.int64)
 
 

@@ -11,20 +11,23 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
+from processors import unpacking
 from processors.records import Records
 
 _YOUNG_OBJECTS: Final = 100_000
 
 
 def unpack_in_bulk() -> None:
-    """Have aiokafka hand over columns of what its C parser makes, a whole record batch at a time (`Records`).
+    """Have aiokafka hand over columns, a whole record batch at a time (`Records`).
 
     It builds a dataclass of eleven fields out of each record, most of them unused here, and takes it through two
-    generators: three times the work of the parser itself.
+    generators.
     """
+    fetcher.MemoryRecords = unpacking.Log
     PartitionRecords._unpack_records = _unpack_batches  # noqa: SLF001 - no public way
     FetchResult.getall = _get_all
 
@@ -69,7 +72,8 @@ def _unpack_batches(self: Any) -> Iterator[Records]:
     Yields an empty one for a batch to skip, when ``next_fetch_offset`` stands behind it.
     """
     while self._records.has_next():
-        batch = self._records.next_batch()
+        fetched = self._records.next_batch()
+        batch = fetched.parsed
         if self._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {self._tp}")
         skipped = batch.is_control_batch
@@ -80,28 +84,33 @@ def _unpack_batches(self: Any) -> Iterator[Records]:
             skipped |= batch.is_transactional and batch.producer_id in self._aborted_producers
         first = self.next_fetch_offset
         # A fetch begins with the whole batch that holds its offset.
-        yield Records() if skipped else Records.of(batch).since(first)
+        yield _NOTHING if skipped else fetched.records().since(first)
         self.next_fetch_offset = batch.next_offset  # past what compaction took from the batch's end, too
 
 
 def _get_all(self: Any, max_records: int | None = None) -> Records:
     """As the original, of an iterator that gives columns; what is left of the last ones is kept for the next call."""
     if not self.check_assignment(self._topic_partition) or not self.has_more():
-        return Records()
+        return _NOTHING
     source = self._partition_records
-    found: Records = getattr(self, "left", None) or Records()
-    while max_records is None or len(found) < max_records:
+    parts = [getattr(self, "left", _NOTHING)]
+    count = len(parts[0])
+    self.left = _NOTHING
+    while max_records is None or count < max_records:
         records = next(source, None)
         if records is None:
             self._partition_records = None
             break
-        found.extend(records)
-    else:
-        self.left = found.split(max_records)
-        source.next_fetch_offset = found.offsets[-1] + 1
+        parts.append(records)
+        count += len(records)
+    found = Records.joined([part for part in parts if len(part)])
+    if max_records is not None and count >= max_records:
+        found, self.left = found.part(0, max_records), found.part(max_records)
+        source.next_fetch_offset = int(found.offsets[-1]) + 1
     # As `_update_position` does, which looks where the records no longer are.
     self._assignment.state_value(self._topic_partition).consumed_to(source.next_fetch_offset)
     return found
 
 
+_NOTHING: Final = Records.of([])
 _ORIGINAL_FETCH: Final = Fetcher._proc_fetch_request  # noqa: SLF001 - no public way

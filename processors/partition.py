@@ -64,4 +64,4 @@ class Fetch:
     @property
     def next_offset(self) -> int:
         """The offset after its last record; offsets in between may be missing."""
-        return self.records.offsets[-1] + 1
+        return int(self.records.offsets[-1]) + 1

@@ -104,7 +104,7 @@ class Pipeline:
         records, dead = work.fetch.records, work.outcome.dead
         struck = partition.struck
         for at, error in dead:
-            offset = records.offsets[at]
+            offset = int(records.offsets[at])
             struck.append(offset)
             while struck[0] <= offset - STRIKE_WINDOW:
                 struck.popleft()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 
 class RawRecord(NamedTuple):
@@ -34,32 +37,43 @@ class Unpacked(Protocol):
     def timestamp(self) -> int: ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Records:
-    """Consecutive records of a partition.
+    """Consecutive records of a partition."""
 
-    Columns of plain values: objects that stand for records would be tens of thousands for the garbage collector to
-    walk, and to free all at once on the loop that lets go of them.
-    """
-
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
+    keys: pl.Series
+    """Binary."""
+    values: pl.Series
+    """Binary."""
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
     """UTC epoch milliseconds; -1 for none."""
 
     @classmethod
     def of(cls, unpacked: Iterable[Unpacked]) -> Self:
-        """The columns of records that are made one after the other and forgotten at once."""
-        found = cls()
-        key, value = found.keys.append, found.values.append
-        offset, timestamp = found.offsets.append, found.timestamps.append
-        for record in unpacked:
-            key(record.key)
-            value(record.value)
-            offset(record.offset)
-            timestamp(record.timestamp)
-        return found
+        """The columns of records that are made one after the other."""
+        rows = [(record.key, record.value, record.offset, record.timestamp) for record in unpacked]
+        keys, values, offsets, timestamps = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return cls(
+            pl.Series(keys, dtype=pl.Binary),
+            pl.Series(values, dtype=pl.Binary),
+            np.array(offsets, np.int64),
+            np.array(timestamps, np.int64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """All of them, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls.of([])
+        return cls(
+            pl.concat([part.keys for part in parts], rechunk=True),
+            pl.concat([part.values for part in parts], rechunk=True),
+            np.concatenate([part.offsets for part in parts]),
+            np.concatenate([part.timestamps for part in parts]),
+        )
 
     def __len__(self) -> int:
         """How many."""
@@ -67,23 +81,18 @@ class Records:
 
     def __getitem__(self, at: int) -> RawRecord:
         """One of them; negative places count from the end."""
-        return RawRecord(self.keys[at], self.values[at], self.offsets[at], self.timestamps[at])
+        return RawRecord(self.keys[at], self.values[at], int(self.offsets[at]), int(self.timestamps[at]))
 
-    def extend(self, more: Records) -> None:
-        """Append those that follow."""
-        self.keys += more.keys
-        self.values += more.values
-        self.offsets += more.offsets
-        self.timestamps += more.timestamps
+    def __iter__(self) -> Iterator[RawRecord]:
+        """One by one, as objects."""
+        return map(self.__getitem__, range(len(self)))
 
-    def split(self, count: int) -> Records:
-        """Keep the first ``count``; the others come back."""
-        rest = Records(self.keys[count:], self.values[count:], self.offsets[count:], self.timestamps[count:])
-        for column in (self.keys, self.values, self.offsets, self.timestamps):
-            del column[count:]
-        return rest
+    def part(self, start: int, stop: int | None = None) -> Records:
+        """Those from one place to before another."""
+        some = slice(start, stop)
+        return Records(self.keys[some], self.values[some], self.offsets[some], self.timestamps[some])
 
     def since(self, offset: int) -> Records:
         """Those from ``offset`` on."""
-        at = bisect_left(self.offsets, offset)
-        return self.split(at) if at else self
+        at = int(np.searchsorted(self.offsets, offset))
+        return self.part(at) if at else self

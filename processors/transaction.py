@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from infra import topics
 from infra.settings import KafkaSettings
 from infra.topics import Topic
@@ -62,7 +60,7 @@ class Writer:
         page = _Page()
         self._results(page, records, outcome)
         self._dead_letters(page, records, outcome)
-        self._stand(page, progress, records.timestamps[-1])
+        self._stand(page, progress, int(records.timestamps[-1]))
         return {self._topics[topics.TICKS_CLEAN.name]: [*_clean(records, outcome)], **self._batches(page)}
 
     async def commit(self, draft: Draft) -> None:
@@ -99,12 +97,12 @@ class Writer:
                 ("last_offset", b"%d" % closed.last_offset),
             ]
             page.add(topics.BARS, bar.key.encode(), value, bar.ts_close, headers)
-        self._live(page, outcome.live, records.timestamps[-1])
+        self._live(page, outcome.live, int(records.timestamps[-1]))
         for at, spec in outcome.specs:
-            headers = self._position(records.offsets[at])
-            page.add(topics.SYMBOLS, spec.symbol.encode(), self._codec.encode(spec), records.timestamps[at], headers)
+            headers, time = self._position(int(records.offsets[at])), int(records.timestamps[at])
+            page.add(topics.SYMBOLS, spec.symbol.encode(), self._codec.encode(spec), time, headers)
         for at, event in outcome.events:
-            self._event(page, event, self._position(records.offsets[at]))
+            self._event(page, event, self._position(int(records.offsets[at])))
 
     def _live(self, page: _Page, lives: Sequence[tuple[LiveBars, int]], otherwise: int) -> None:
         """Live bars, each with the source offset that changed it; ``otherwise``: the time of those without a tick."""
@@ -155,11 +153,9 @@ class _Page:
 def _clean(records: Records, outcome: Outcome) -> Iterator[RecordBatch]:
     """The ticks that passed, as they came."""
     clean = outcome.clean
-    timestamps = np.array(records.timestamps, np.int64)
     if len(clean) == len(records):
-        return columnar(records.keys, records.values, timestamps)
-    places = clean.tolist()
-    return columnar([records.keys[at] for at in places], [records.values[at] for at in places], timestamps[clean])
+        return columnar(records.keys, records.values, records.timestamps)
+    return columnar(records.keys.gather(clean), records.values.gather(clean), records.timestamps[clean])
 
 
 def dead_reason(error: ArbitrexError) -> str:

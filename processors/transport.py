@@ -127,6 +127,8 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             fetched = await super()._fetch_records(consumer, active_partitions, *args, **options)
         except NoOffsetForPartitionError:
             fetched = {}
+        if consumer._fetcher._fetch_task.done() and not consumer._closed:  # noqa: SLF001 - it only logs that
+            raise BrokerError("aiokafka no longer fetches; its error stands in the log")
         for tp, records in fetched.items():
             if len(records) < _BACKLOG_RECORDS and places.is_assigned(tp):
                 places.pause(tp)
@@ -162,6 +164,9 @@ class BatchConsumer(driver.Consumer):
             fetched: Any = await self._thread.getmany(wanted, timeout if len(wanted) == len(active) else _SHORT_SECONDS)
         except OffsetOutOfRangeError:
             await self._look_for_loss(wanted)
+            return
+        except BrokerError as error:
+            self.owner.fail(error)
             return
         if not fetched or self.should_stop or not self.flow_active:
             return  # the flow stops for a rebalance only, which seeks again

@@ -6,7 +6,6 @@ The bytes are those of `schemas.codec.Codec.encode` for each tick (a test holds 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,6 @@ from schemas.layout import Ints, doubles, joined, same, texts, varints
 from schemas.rows import messages
 
 Floats = NDArray[np.float64]
-
-_NO_CORRECTION: Final = b"\0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +49,7 @@ def ordinals(ts: Ints, first: int = 0) -> Ints:
     return position.astype(np.int64)
 
 
-def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str) -> list[bytes]:
+def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str, correction: bool = False) -> list[bytes]:
     """Each tick as it stands in ``ticks.raw``; ``header`` is the codec's for a Tick."""
     count = len(ticks)
     if not count:
@@ -66,7 +63,7 @@ def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str) -
         same(_string(feed), count),
         *varints(ticks.server_time),
         *varints(ticks.ts_recv),
-        same(_NO_CORRECTION, count),
+        same(bytes([correction]), count),
     ]
     return messages(columns, count)
 

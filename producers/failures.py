@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Final
 
 from producers import terminal as api
-from schemas.errors import ArbitrexError, SourceError
+from schemas.errors import ArbitrexError, SettingsError, SourceError
 
 RECONNECT: Final = frozenset(
     {api.IPC_FAILED, api.IPC_SEND, api.IPC_RECEIVE, api.IPC_INITIALIZE, api.NO_CONNECTION, api.IPC_TIMEOUT}
 )
-
-_FINAL: Final = {
-    api.INVALID_VERSION: "the terminal is too old for the MetaTrader5 package: update it",
+_REMEDIES: Final = {
+    api.INVALID_VERSION: "the terminal is too old for the MetaTrader5 package: update it (Help, Check for updates)",
     api.AUTH_FAILED: "the broker refuses the account: log in once through the terminal's own window",
+    api.TRADING_DISABLED: "algo trading is switched off: press Algo Trading in the terminal's toolbar",
+    api.UNSUPPORTED: "the terminal does not have this function: update it",
 }
 
 
 class TerminalAwayError(SourceError):
-    """The terminal does not answer, or has no connection; it may come back."""
+    """The terminal does not answer, or has no connection; it may come back once it is connected anew."""
+
+
+class TryAgainError(SourceError):
+    """This call failed; the same one may succeed a little later."""
+
+
+class TooMuchError(SourceError):
+    """More was asked for than the terminal can give at once."""
+
+
+class UnknownSymbolError(SourceError):
+    """The broker does not offer the symbol, or not any more."""
+
+
+_CLASSES: Final = {
+    api.FAIL: TryAgainError,
+    api.NO_MEMORY: TooMuchError,
+    api.NOT_FOUND: UnknownSymbolError,
+    **dict.fromkeys(RECONNECT, TerminalAwayError),
+}
 
 
 def failure(call: str, error: tuple[int, str]) -> ArbitrexError:
-    """The exception for a failed call: TerminalAwayError when trying again can help, else SourceError."""
+    """The exception for a failed call; its class says what can help, plain SourceError that nothing does."""
     code, text = error
-    if code in _FINAL:
-        return SourceError(f"{call}: {_FINAL[code]} ({code}, {text})")
-    kind = TerminalAwayError if code in RECONNECT or code in (api.FAIL, api.NO_MEMORY) else SourceError
-    return kind(f"{call}: the terminal says {text} ({code})")
+    if code in _REMEDIES:
+        return SourceError(f"{call}: {_REMEDIES[code]} ({code}, {text})")
+    return _CLASSES.get(code, SourceError)(f"{call}: the terminal says {text} ({code})")
+
+
+def unknown_symbol(name: str, offered: Iterable[str], feed: str) -> SettingsError:
+    """The error for a symbol of the settings that the broker does not have."""
+    by_shape = {other.casefold(): other for other in offered}
+    near = [by_shape[shape] for shape in get_close_matches(name.casefold(), by_shape, n=5, cutoff=0.4)]
+    return SettingsError(
+        f"ARBITREX_PRODUCER__SYMBOLS: the broker of feed {feed} has no {name}"
+        + (f"; near: {', '.join(near)}" if near else "; see the terminal's list (Ctrl+U)")
+    )

@@ -1,10 +1,12 @@
-"""Publishing tick files: day by day, all series together, going on where Kafka stands."""
+"""Publishing days of ticks, of files or of a terminal's past: all series together, going on where Kafka stands."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby
 from threading import Event
 from typing import Final, Protocol
@@ -15,12 +17,12 @@ from infra import metrics
 from infra.market.calendar import Calendar
 from infra.market.zones import ServerZone
 from producers.cursor import Cursor, take, to_record
-from producers.files import lean
-from producers.files.lean import DAY_MS, Malformed, TickFile
+from producers.files.days import DAY_MS, Malformed, Span, StoppedError, TickDay, holes, in_order
 from producers.pace import Pace
 from producers.poll import columns
 from producers.publisher import Publisher
-from producers.restore import utc
+from producers.readings import Times
+from producers.restore import server_time, utc
 from producers.terminal import Ticks
 from schemas.errors import BrokerError
 from schemas.records import Control, ControlKind, EventKind, FeedEvent, SymbolSpec
@@ -36,14 +38,14 @@ _SAVE_SECONDS: Final = 1.0
 class Watcher(Protocol):
     """Who is told how an import goes."""
 
-    def reading(self, file: TickFile) -> None:
-        """A file's turn has come."""
+    def reading(self, day: TickDay) -> None:
+        """A day's turn has come."""
 
-    def done_before(self, files: int) -> None:
-        """So many files were complete already."""
+    def done_before(self, days: int) -> None:
+        """So many days were complete already."""
 
-    def file_done(self) -> None:
-        """All of a file is on its way."""
+    def day_done(self) -> None:
+        """All of a day is on its way."""
 
     def malformed(self, line: Malformed) -> None:
         """A line is no tick."""
@@ -59,25 +61,27 @@ class Watcher(Protocol):
 class Summary:
     """What an import did."""
 
-    files: int = 0
+    days: int = 0
     done_before: int = 0
-    """Files that were complete already."""
+    """Days that were complete already."""
     ticks: int = 0
     published: int = 0
     malformed: int = 0
     reordered: int = 0
     gaps: int = 0
-    """Days without a file although the market was open."""
+    """Days, or parts of one, that the source does not have although the market was open."""
     finished: bool = False
 
 
 @dataclass(slots=True)
 class Series:
-    """One symbol's files, and where it stands."""
+    """One symbol's days, and where it stands."""
 
-    files: Sequence[TickFile]
+    days: Sequence[TickDay]
+    zone: ServerZone
+    """Their clock."""
     cursor: Cursor
-    """By the feed's clock."""
+    """In UTC."""
     spec: SymbolSpec
     calendar: Calendar
     changed: bool = False
@@ -90,7 +94,7 @@ class Series:
     @property
     def begins(self) -> bool:
         """Nothing of it was published yet."""
-        return self.cursor == beginning(self.files[0])
+        return self.cursor == beginning(self.days[0], self.zone)
 
     @property
     def shard(self) -> str:
@@ -98,58 +102,91 @@ class Series:
 
     @property
     def end(self) -> int:
-        """The last midnight, server time."""
-        return self.files[-1].midnight + DAY_MS
+        """Up to when the source has it, UTC."""
+        return utc(self.days[-1].end, self.zone)
 
     @property
     def complete(self) -> bool:
         """All of it was published and said to be."""
         return self.cursor.last_msc >= self.end
 
-    def has(self, file: TickFile) -> bool:
-        """Whether the whole file was published."""
-        return self.cursor.last_msc >= file.midnight + DAY_MS
+    def has(self, day: TickDay) -> bool:
+        """Whether the whole day was published."""
+        return self.cursor.last_msc >= utc(day.end, self.zone)
+
+    def holes(self) -> dict[date, list[Span]]:
+        """What the source does not have while the market was open, UTC, by the day that follows."""
+        since = server_time(self.cursor.last_msc, self.zone) + self.begins
+        found: dict[date, list[Span]] = defaultdict(list)
+        for day, (start, end) in holes(self.days, since):
+            from_, to = utc(start, self.zone), utc(end, self.zone)
+            minutes = np.arange(from_, to, _MINUTE_MS)
+            if to - from_ >= _MINUTE_MS and (self.calendar.closed_reasons(minutes) == 0).any():
+                found[day.day].append((from_, to))
+        return found
 
 
-def beginning(file: TickFile) -> Cursor:
-    """The cursor of a series whose first file this is."""
-    return Cursor(file.midnight - 1)
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A day that was read: its ticks by time, and when they were, UTC."""
+
+    series: Series
+    ticks: Ticks
+    times: Times
+    end: int
+    """Up to when the source has the day, UTC."""
 
 
-def shard(symbol: str) -> str:
-    """The shard under which a symbol's files are published."""
-    return f"import-{symbol.lower()}"
+def beginning(day: TickDay, zone: ServerZone) -> Cursor:
+    """The cursor of a series whose first day this is."""
+    return Cursor(utc(day.start, zone) - 1)
+
+
+def shard(symbol: str, called: str = "import") -> str:
+    """The shard under which a symbol's days are published."""
+    return f"{called}-{symbol.lower()}"
 
 
 class Importer:
     """One run over some series; used by one thread."""
 
     def __init__(
-        self, publisher: Publisher, zone: ServerZone, stopping: Event, watcher: Watcher, *, speed: float | None = None
+        self,
+        publisher: Publisher,
+        stopping: Event,
+        watcher: Watcher,
+        *,
+        speed: float | None = None,
+        called: str = "import",
     ) -> None:
-        """``speed``: times real time; None: as fast as Kafka takes it."""
-        self._publisher, self._zone, self._stopping, self._watcher = publisher, zone, stopping, watcher
+        """``speed``: times real time; None: as fast as Kafka takes it. ``called``: what the ledger says this is."""
+        self._publisher, self._stopping, self._watcher, self._called = publisher, stopping, watcher, called
         self._pace = Pace(speed, stopping) if speed else None
         self._speed = speed
         self._saved = time.monotonic()
         self._received = metrics.TICKS_RECEIVED.labels(publisher.feed, publisher.shard)
+        self._holes: dict[str, dict[date, list[Span]]] = {}
         self.summary = Summary()
 
     def run(self, every: Sequence[Series]) -> Summary:
         """Publish what is not published yet, as far as not asked to stop. Raises BrokerError and SourceError."""
         summary = self.summary
-        summary.done_before = sum(series.has(file) for series in every for file in series.files)
+        summary.done_before = sum(series.has(day) for series in every for day in series.days)
         self._watcher.done_before(summary.done_before)
         todo = [series for series in every if not series.complete]
+        self._holes = {series.symbol: series.holes() for series in todo}
         self._begin(todo)
         by_day = sorted(
-            ((file, series) for series in todo for file in series.files if not series.has(file)),
+            ((day, series) for series in todo for day in series.days if not series.has(day)),
             key=lambda item: (item[0].day, item[0].symbol),
         )
-        for _, day in groupby(by_day, key=lambda item: item[0].day):
+        for _, of_day in groupby(by_day, key=lambda item: item[0].day):
             if self._stopping.is_set():
                 break
-            self._day(list(day))
+            try:
+                self._day(list(of_day))
+            except StoppedError:
+                break
         self._settle(todo)
         if not self._stopping.is_set():
             self._finish(todo)
@@ -164,96 +201,86 @@ class Importer:
                 self._keep(series)
         self._settle(every)
         for series in every:
-            since = utc(series.cursor.last_msc, self._zone) + (1 if series.begins else 0)
+            since = series.cursor.last_msc + (1 if series.begins else 0)
             self._control(series, ControlKind.SYMBOL_SPEC, since, spec=series.spec)
             if series.begins:
                 self._control(series, ControlKind.COVERAGE, since)
 
-    def _day(self, day: Sequence[tuple[TickFile, Series]]) -> None:
-        loaded = [(series, self._load(file, series)) for file, series in day]
-        midnight = day[0][0].midnight
-        for end in self._slices(loaded, midnight):
-            for series, ticks in loaded:
-                first, last = np.searchsorted(ticks["time_msc"], [series.cursor.last_msc, end])
-                self._publish(series, ticks[first:last])
+    def _day(self, of_day: Sequence[tuple[TickDay, Series]]) -> None:
+        loaded = [self._load(day, series) for day, series in of_day]
+        begun = min(utc(day.start, series.zone) for day, series in of_day)
+        for end in self._slices(loaded, begun):
+            for one in loaded:
+                first, last = np.searchsorted(one.times, [one.series.cursor.last_msc, end])
+                self._publish(one.series, one.ticks[first:last], one.times[first:last])
             if self._stopping.is_set():
                 return
             if self._pace:
-                moment = utc(end, self._zone)
-                for series, _ in loaded:
-                    self._watermark(series, moment - 1)
-                self._pace.reach(moment)
-            self._save([series for series, _ in loaded])
-        for _ in day:
-            self.summary.files += 1
-            self._watcher.file_done()
+                for one in loaded:
+                    self._watermark(one.series, min(end, one.end) - 1)
+                self._pace.reach(end)
+            self._save([one.series for one in loaded])
+        for _ in of_day:
+            self.summary.days += 1
+            self._watcher.day_done()
 
-    def _load(self, file: TickFile, series: Series) -> Ticks:
-        self._watcher.reading(file)
-        self._gap(file, series)
-        day = lean.read(file)
-        self.summary.ticks += len(day.ticks)
-        self.summary.malformed += len(day.malformed)
-        self.summary.reordered += day.reordered
-        for line in day.malformed:
+    def _load(self, day: TickDay, series: Series) -> _Loaded:
+        self._watcher.reading(day)
+        read = day.load()
+        missing = [(utc(start, series.zone), utc(end, series.zone)) for start, end in read.missing]
+        for from_, to in self._holes[series.symbol].get(day.day, []) + missing:
+            self.summary.gaps += 1
+            self._control(series, ControlKind.GAP, to, from_=from_, to=to)
+        ticks, times, behind = in_order(read.ticks, series.zone)
+        self.summary.ticks += len(ticks)
+        self.summary.malformed += len(read.malformed)
+        self.summary.reordered += behind
+        for line in read.malformed:
             metrics.IMPORT_LINES_MALFORMED.labels(line.reason).inc()
             self._watcher.malformed(line)
+        from_ = utc(day.midnight, series.zone)
         self._publisher.event(
             FeedEvent(
-                time=utc(file.midnight, self._zone),
-                kind=EventKind.CONNECTED,
+                time=from_,
+                kind=EventKind.HISTORY,
                 feed=series.spec.feed,
                 shard=series.shard,
                 symbol=series.symbol,
-                from_=utc(file.midnight, self._zone),
-                to=utc(file.midnight + DAY_MS, self._zone),
-                text=f"import of {file.path.name}: {len(day.ticks)} ticks, {len(day.malformed)} malformed lines",
+                from_=from_,
+                to=utc(day.midnight + DAY_MS, series.zone),
+                text=f"{self._called} of {day.path.name}: {len(ticks)} ticks, {len(read.malformed)} malformed lines",
             )
         )
-        return day.ticks
+        return _Loaded(series, ticks, times, utc(day.end, series.zone))
 
-    def _gap(self, file: TickFile, series: Series) -> None:
-        """Say which days before ``file`` have none although the market was open."""
-        if series.cursor.last_msc >= file.midnight:
-            return
-        for after, missing in lean.missing_days(series.files):
-            if after != file:
-                continue
-            midnight = TickFile(file.path, file.symbol, missing).midnight
-            from_, to = utc(midnight, self._zone), utc(midnight + DAY_MS, self._zone)
-            if (series.calendar.closed_reasons(np.arange(from_, to, _MINUTE_MS)) == 0).any():
-                self.summary.gaps += 1
-                self._control(series, ControlKind.GAP, to, from_=from_, to=to)
-
-    def _slices(self, loaded: Sequence[tuple[Series, Ticks]], midnight: int) -> Iterator[int]:
-        """Server times up to which to publish in turn: small steps when paced, else all series' ticks in large ones."""
+    def _slices(self, loaded: Sequence[_Loaded], begun: int) -> Iterator[int]:
+        """Moments up to which to publish in turn: small steps when paced, else all series' ticks in large ones."""
+        day_end = max(one.end for one in loaded)
         if self._speed:
             step = max(1, round(1_000 * _SLICE_SECONDS * self._speed))
-            start = min(series.cursor.last_msc for series, _ in loaded)
-            begin = midnight + max(0, start - midnight) // step * step
-            yield from range(begin + step, midnight + DAY_MS, step)
+            start = min(one.series.cursor.last_msc for one in loaded)
+            yield from range(begun + max(0, start - begun) // step * step + step, day_end, step)
         else:
-            longest = max((ticks for _, ticks in loaded), key=len)
-            yield from longest["time_msc"][_SLICE_TICKS::_SLICE_TICKS].tolist()
-        yield midnight + DAY_MS
+            longest = max((one.times for one in loaded), key=len)
+            yield from longest[_SLICE_TICKS::_SLICE_TICKS].tolist()
+        yield day_end
 
-    def _publish(self, series: Series, ticks: Ticks) -> None:
-        times = ticks["time_msc"]
+    def _publish(self, series: Series, ticks: Ticks, times: Times) -> None:
         rows, after = take(series.cursor, ticks, times)
         if not len(rows):
             return
-        fresh, shown = ticks[rows], times[rows]
+        fresh, moments = ticks[rows], times[rows]
         self._received.inc(len(fresh))
-        first = series.cursor.ordinal_at(int(shown[0]))
-        self._publisher.ticks(series.symbol, columns(fresh, self._zone.to_utc(shown), first))
+        first = series.cursor.ordinal_at(int(moments[0]))
+        self._publisher.ticks(series.symbol, columns(fresh, moments, first))
         series.cursor, series.changed = after, True
         self.summary.published += len(fresh)
         self._watcher.published(len(fresh))
 
     def _finish(self, every: Sequence[Series]) -> None:
-        """Watermarks at the last midnight, and once they stand, cursors that say so."""
+        """Watermarks at the end, and once they stand, cursors that say so."""
         for series in every:
-            self._watermark(series, utc(series.end, self._zone) - 1)
+            self._watermark(series, series.end - 1)
             series.cursor, series.changed = Cursor(series.end), True
         self._settle(every)
         self._settle(every)
@@ -276,9 +303,10 @@ class Importer:
                 self._keep(series)
 
     def _keep(self, series: Series) -> None:
-        last_msc, spec = series.cursor.last_msc, series.spec
-        record = to_record(series.cursor, last_msc=last_msc, feed=spec.feed, shard=spec.shard, symbol=spec.symbol)
-        self._publisher.cursor(record, utc(last_msc, self._zone))
+        moment, spec = series.cursor.last_msc, series.spec
+        shown = server_time(moment, series.zone)
+        record = to_record(series.cursor, last_msc=shown, feed=spec.feed, shard=spec.shard, symbol=spec.symbol)
+        self._publisher.cursor(record, moment)
         series.changed = False
 
     def _watermark(self, series: Series, moment: int) -> None:
@@ -309,13 +337,11 @@ class Importer:
         )
 
 
-def misplaced(
-    files: Sequence[TickFile], cursor: Cursor | None, known: Container[int], zone: ServerZone
-) -> list[TickFile]:
-    """Files of one symbol whose ticks would come after later ones: those before ``cursor`` that no import published.
+def misplaced(days: Sequence[TickDay], cursor: Cursor | None, known: Container[int], zone: ServerZone) -> list[TickDay]:
+    """Days of one symbol whose ticks would come after later ones: those before ``cursor`` that no import published.
 
     ``known``: the first moments (UTC) of the days that earlier imports published.
     """
     if cursor is None:
         return []
-    return [file for file in files if file.midnight <= cursor.last_msc and utc(file.midnight, zone) not in known]
+    return [day for day in days if utc(day.start, zone) < cursor.last_msc and utc(day.midnight, zone) not in known]

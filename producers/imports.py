@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from threading import Event
@@ -18,17 +18,27 @@ from infra.symbols import Symbols
 from infra.topics import FEED_EVENTS
 from infra.worlds import World
 from producers.cursor import Cursor
-from producers.files import lean
-from producers.files.lean import TickFile
+from producers.files import days as tick_days
+from producers.files.days import DAY_MS, TickDay
 from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
+from producers.naming import refuse_foreign
 from producers.publisher import Publisher
-from producers.restore import read_cursors, restore, server_time, utc
+from producers.restore import restore, server_time, utc
 from schemas.codec import Codec
 from schemas.errors import UsageError
-from schemas.records import CrossedPolicy, EventKind, FeedEvent, SymbolSpec
+from schemas.records import ChartMode, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
 
 _LEAST_DIGITS: Final = {"JPY": 3, "XAU": 2, "XAG": 3, "BTC": 2}
 _USUAL_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What a broker says of a symbol."""
+
+    digits: int
+    point: float
+    chart_mode: ChartMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,25 +53,29 @@ class Terms:
     digits: int | None = None
     """None: as many as the first day's prices show, and no fewer than usual for the symbol."""
     speed: float | None = None
+    called: str = "import"
+    """What the ledger says this is."""
+    instruments: Mapping[str, Instrument] = field(default_factory=dict)
+    """What is known of symbols beside their prices."""
 
 
 def publish(
-    settings: Settings, codec: Codec, files: Sequence[TickFile], terms: Terms, *, watcher: Watcher, stopping: Event
+    settings: Settings, codec: Codec, days: Sequence[TickDay], terms: Terms, *, watcher: Watcher, stopping: Event
 ) -> Summary:
-    """Publish ``files`` into the settings' world, whose topics are there.
+    """Publish ``days``, by symbol and then by day, into the settings' world, whose topics are there.
 
-    Raises UsageError when the world holds something that they do not go with, SourceError for a file that cannot be
+    Raises UsageError when the world holds something that they do not go with, SourceError for a source that cannot be
     read, BrokerError when Kafka refuses.
     """
-    by_symbol = {symbol: list(group) for symbol, group in groupby(files, key=lambda file: file.symbol)}
-    _refuse_foreign(settings, codec, by_symbol, terms.feed)
+    by_symbol = {symbol: list(group) for symbol, group in groupby(days, key=lambda day: day.symbol)}
+    refuse_foreign(settings, codec, by_symbol, terms.feed, "--symbol {name}, or the symbols file; --into")
     symbols = Symbols.read(settings.symbols_file)
     standing = restore(settings, codec, feed=terms.feed, shard="")
-    known = _days(settings, codec, terms.feed)
+    known = _days(settings, codec, terms)
     series = []
     for symbol, mine in by_symbol.items():
         _refuse_other_zone(settings, symbol, known[symbol], terms.zone)
-        cursor = _by_the_feeds_clock(standing.cursors.get(symbol), terms.zone)
+        cursor = standing.cursors.get(symbol)
         if late := misplaced(mine, cursor, known[symbol], terms.zone):
             raise UsageError(
                 f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "
@@ -70,25 +84,27 @@ def publish(
         series.append(_series(mine, cursor, terms, symbols))
     publisher = Publisher(settings, codec, stopping, feed=terms.feed, shard="import")
     try:
-        return Importer(publisher, terms.zone, stopping, watcher, speed=terms.speed).run(series)
+        return Importer(publisher, stopping, watcher, speed=terms.speed, called=terms.called).run(series)
     finally:
         publisher.close()
 
 
-def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
-    symbol = files[0].symbol
-    calendar = terms.calendar or symbols.calendar(symbol, years_of(files))
-    digits = terms.digits if terms.digits is not None else _digits(files[0])
+def _series(days: Sequence[TickDay], cursor: Cursor | None, terms: Terms, symbols: Symbols) -> Series:
+    symbol = days[0].symbol
+    calendar = terms.calendar or symbols.calendar(symbol, years_of(days))
+    instrument = terms.instruments.get(symbol) or _instrument(days[0], terms.digits)
     return Series(
-        files,
-        cursor if cursor is not None else beginning(files[0]),
+        days,
+        terms.zone,
+        cursor if cursor is not None else beginning(days[0], terms.zone),
         SymbolSpec(
             symbol=symbol,
             feed=terms.feed,
-            shard=shard(symbol),
-            broker_name=files[0].path.parent.name,
-            digits=digits,
-            point=round(10.0**-digits, digits),
+            shard=shard(symbol, terms.called),
+            broker_name=days[0].broker_name,
+            digits=instrument.digits,
+            point=instrument.point,
+            chart_mode=instrument.chart_mode,
             zone=terms.zone.name,
             crossed=terms.crossed,
             calendar=calendar.to_json(),
@@ -97,36 +113,25 @@ def _series(files: Sequence[TickFile], cursor: Cursor | None, terms: Terms, symb
     )
 
 
-def years_of(files: Sequence[TickFile]) -> tuple[int, int]:
-    """The first and the last year of some files."""
-    years = [file.day.year for file in files]
+def years_of(days: Sequence[TickDay]) -> tuple[int, int]:
+    """The first and the last year of some days."""
+    years = [day.day.year for day in days]
     return min(years), max(years)
 
 
-def _by_the_feeds_clock(cursor: Cursor | None, zone: ServerZone) -> Cursor | None:
-    return None if cursor is None else Cursor(server_time(cursor.last_msc, zone), cursor.seen)
-
-
-def _digits(file: TickFile) -> int:
-    ticks = lean.read(file).ticks
-    usual = next((places for part, places in _LEAST_DIGITS.items() if part in file.symbol), _USUAL_DIGITS)
-    return max(usual, lean.digits(ticks["bid"]), lean.digits(ticks["ask"]))
-
-
-def _refuse_foreign(settings: Settings, codec: Codec, symbols: Mapping[str, object], feed: str) -> None:
-    """A canonical symbol is one feed's. Raises UsageError when another feed has one of these in this world."""
-    for owner, symbol in read_cursors(settings, codec):
-        if symbol in symbols and owner != feed:
-            raise UsageError(
-                f"{symbol} in world {settings.world} is feed {owner}'s: give feed {feed}'s another name "
-                f"(--symbol {symbol}.{feed}) or another world (--into)"
-            )
+def _instrument(day: TickDay, digits: int | None) -> Instrument:
+    """What the prices of a day show; ``digits``: where they are known."""
+    if digits is None:
+        ticks = day.load().ticks
+        usual = next((places for part, places in _LEAST_DIGITS.items() if part in day.symbol), _USUAL_DIGITS)
+        digits = max(usual, tick_days.digits(ticks["bid"]), tick_days.digits(ticks["ask"]))
+    return Instrument(digits, round(10.0**-digits, digits), ChartMode.BID)
 
 
 def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zone: ServerZone) -> None:
     """Raises UsageError when a day that the world has of ``symbol`` did not begin at a midnight of ``zone``."""
     for began in sorted(known):
-        midnight = server_time(began, zone) // lean.DAY_MS * lean.DAY_MS
+        midnight = server_time(began, zone) // DAY_MS * DAY_MS
         if utc(midnight, zone) != began:
             when = datetime.fromtimestamp(began / 1_000, UTC)
             raise UsageError(
@@ -135,7 +140,7 @@ def _refuse_other_zone(settings: Settings, symbol: str, known: Iterable[int], zo
             )
 
 
-def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]:
+def _days(settings: Settings, codec: Codec, terms: Terms) -> Mapping[str, set[int]]:
     """The first moments of the days that earlier imports published, by symbol: from the ledger."""
     topic = World(settings.world).topic(FEED_EVENTS.name)
     starts = beginnings(settings.kafka, topic)
@@ -145,9 +150,10 @@ def _days(settings: Settings, codec: Codec, feed: str) -> Mapping[str, set[int]]
             event = codec.decode(message.value() or b"")
             if (
                 isinstance(event, FeedEvent)
-                and event.kind == EventKind.CONNECTED
-                and event.feed == feed
+                and event.kind == EventKind.HISTORY
+                and event.feed == terms.feed
                 and event.symbol is not None
+                and event.shard == shard(event.symbol, terms.called)
                 and event.from_ is not None
             ):
                 days[event.symbol].add(event.from_)

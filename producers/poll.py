@@ -3,61 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from infra import metrics
+from infra import logs, metrics
+from producers.capacity import Capacity
+from producers.clocks import check_ahead, check_fallen
 from producers.cursor import Cursor, Page, first_page, next_page, take, to_record
 from producers.encoding import TickColumns, ordinals
-from producers.failures import failure
+from producers.failures import TerminalAwayError, TooMuchError, TryAgainError, UnknownSymbolError, failure
 from producers.readings import Times, moments, newest
+from producers.recent import Recent
 from producers.restore import server_time
-from producers.shard import Shard
+from producers.series import Series
+from producers.shard import Shard, count_error, tell
 from producers.terminal import COPY_TICKS_ALL, FLAGS_KNOWN, Ticks
 from producers.watermarks import Watermarks
-from schemas.errors import SourceError
-from schemas.records import Control, ControlKind
-
-AHEAD_MS: Final = 10 * 60_000
-"""A server clock further ahead of the machine's than this is read in the wrong zone, or one of the two is wrong."""
+from schemas.records import Control, ControlKind, EventKind
 
 _SAVE_MS: Final = 1_000
 """How often cursors are kept."""
 
+_LEAST_COUNT: Final = 500
+_DROPPED_MS: Final = 60_000
+"""How often a symbol is asked for that the broker has dropped."""
+
+_LEAD_MS: Final = 73 * 3_600_000
+"""How far before a series' beginning its history must be seen to reach: over a weekend."""
+
 _NONE: Final = -1
 
-
-@dataclass(slots=True)
-class _Series:
-    broker_name: str
-    symbol: str
-    cursor: Cursor
-    """In UTC."""
-    changed: bool = False
-    """Its cursor moved since it was kept."""
-    moved_ms: int = 0
-    confirmed: bool = False
-    """It was fetched once more after it fell silent: a probe cannot tell of a second tick in the same millisecond."""
+log = logs.logger(__name__)
 
 
 class Poller:
     """Polls the series of one shard; used by one thread.
 
-    `cycle` raises TerminalAwayError when the terminal is to be connected again, SourceError when it is of no use, and
-    BrokerError as the publisher does.
+    `cycle` raises TerminalAwayError when the terminal is to be connected again, ServerClockError when the broker's
+    clock is not read right any more, another SourceError when the terminal is of no use, and BrokerError as the
+    publisher does.
     """
 
     def __init__(
-        self, shard: Shard, cursors: Mapping[str, Cursor], names: Mapping[str, str], *, watermark: int = -1
+        self,
+        shard: Shard,
+        cursors: Mapping[str, Cursor],
+        names: Mapping[str, str],
+        *,
+        recent: Mapping[str, Recent] | None = None,
+        watermark: int = -1,
     ) -> None:
-        """``cursors`` (in UTC) and ``names`` (at the broker) by symbol; ``watermark``: the last one published."""
-        self._terminal, self._zone, self._clock = shard.terminal, shard.zone, shard.clock
+        """``cursors`` (in UTC), ``names`` (at the broker), ``recent``: by symbol; ``watermark``: the last published."""
+        self._shard, self._names = shard, names
+        self._terminal, self._clock = shard.terminal, shard.clock
         self._publisher, self._stopping = shard.publisher, shard.stopping
+        self.zone = shard.zone
         settings = shard.settings
         self._quiet_ms = settings.quiet_margin_ms
-        self._series = [_Series(names[symbol], symbol, cursor) for symbol, cursor in cursors.items()]
+        self._patience_ms = int(settings.patience_seconds * 1_000)
+        self._reread_ms, self._window_ms = int(settings.reread_seconds * 1_000), int(settings.reread_minutes * 60_000)
+        known = recent or {}
+        self._series = [
+            Series(names[symbol], symbol, cursor, known.get(symbol) or Recent(cursor.last_msc + 1))
+            for symbol, cursor in cursors.items()
+        ]
         self._watermarks = Watermarks(
             margin_ms=settings.watermark_margin_ms, quiet_ms=settings.quiet_margin_ms, last=watermark
         )
@@ -67,34 +77,54 @@ class Poller:
         self._saved_ms = 0
         labels = (self._publisher.feed, self._publisher.shard)
         self._received = metrics.TICKS_RECEIVED.labels(*labels)
+        self._late = metrics.TICKS_LATE.labels(*labels)
+        self._gaps = metrics.FEED_GAPS.labels(*labels)
         self._seconds = metrics.POLL_SECONDS.labels(*labels)
+        self._capacity = Capacity(len(self._series), *labels)
+
+    @property
+    def least_age(self) -> int | None:
+        """How old live ticks are at the least, by this machine's clock; None before there were any."""
+        return self._watermarks.least_age
+
+    @property
+    def newest_shown(self) -> int:
+        """The newest of the server's times that probes told last."""
+        return max(series.shown for series in self._series)
+
+    def in_zone(self, shard: Shard) -> Poller:
+        """A poller that goes on from here with the server's clock read in the zone of ``shard``."""
+        cursors = {series.symbol: series.cursor for series in self._series}
+        recent = {series.symbol: series.recent for series in self._series}
+        return Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
 
     def connected(self) -> None:
         """The terminal was connected anew: the next poll catches up before it is live."""
         self._live = False
+        for series in self._series:
+            series.retry_ms = series.failures = series.shown = 0
 
     def cycle(self) -> bool:
         """One poll over all series; whether it drained them all."""
-        with self._seconds.time():
+        with self._seconds.time(), self._capacity.cycle():
             begun = self._clock.now_ms()
             seen_before = self._highest
-            probes = [self._probe(series) for series in self._series]
-            self._highest = max(probes, default=_NONE)
-            if self._highest > begun + AHEAD_MS:
-                raise SourceError(
-                    f"the server's clock is {(self._highest - begun) // 1_000} s ahead of this machine's when read as "
-                    f"{self._zone.name}: set ARBITREX_PRODUCER__ZONE to the broker's zone, or this machine's clock"
-                )
+            self._check_connection()
+            probes = [self._probe(series, begun) for series in self._series]
+            self._highest = max((probe for probe in probes if probe is not None), default=_NONE)
+            check_ahead(self._highest, begun, self.zone)
             moved = [
-                (series, probe)
+                series
                 for series, probe in zip(self._series, probes, strict=True)
-                if probe > series.cursor.last_msc or self._doubtful(series, begun)
+                if probe is not None and (probe > series.cursor.last_msc or self._doubtful(series, begun))
             ]
-            self._fetch([series for series, _ in moved])
-            drained = not self._stopping.is_set() and all(probe <= s.cursor.last_msc for s, probe in moved)
-            if drained:
-                self._say(begun, seen_before, [s for s, _ in moved if s.moved_ms >= begun])
-            return drained
+            self._fetch(moved)
+            if self._stopping.is_set():
+                return False
+            behind = [s for s, probe in zip(self._series, probes, strict=True) if s.behind(probe)]
+            self._say(begun, seen_before, [s for s in moved if s.moved_ms >= begun], behind)
+            self._reread(begun)
+            return not behind
 
     def save(self, *, wait: float = 0.0, force: bool = False) -> None:
         """Keep the cursors that moved, once what they cover is acknowledged; at most once a second unless ``force``."""
@@ -107,60 +137,172 @@ class Poller:
         self._saved_ms = now
         for series in changed:
             cursor, publisher = series.cursor, self._publisher
-            shown = server_time(cursor.last_msc, self._zone)
+            shown = server_time(cursor.last_msc, self.zone)
             record = to_record(cursor, last_msc=shown, feed=publisher.feed, shard=publisher.shard, symbol=series.symbol)
             publisher.cursor(record, cursor.last_msc)
             series.changed = False
 
-    def _probe(self, series: _Series) -> int:
-        """When the symbol's newest tick came, UTC; -1 when it never had one."""
+    def _check_connection(self) -> None:
+        """Raise TerminalAwayError while the terminal has no connection: it would go on answering with what it has."""
+        info = self._terminal.terminal_info()
+        if info is None:
+            raise failure("terminal_info", self._terminal.last_error())
+        if not info.connected:
+            raise TerminalAwayError("the terminal has lost its connection to the broker")
+
+    def _probe(self, series: Series, now: int) -> int | None:
+        """When the symbol's newest tick came, UTC; -1 when it never had one, None when it cannot be asked now."""
+        if series.waits(now):
+            return None
         tick = self._terminal.symbol_info_tick(series.broker_name)
         if tick is None:
-            raise failure(f"symbol_info_tick({series.broker_name})", self._terminal.last_error())
-        shown = int(tick.time_msc)
-        if not shown:
-            return _NONE
+            self._failed(series, f"symbol_info_tick({series.broker_name})", now)
+            return None
+        if series.dropped:
+            series.dropped, series.failures = False, 0
+            tell(self._shard, EventKind.CONNECTED, "the broker offers it again", series.symbol)
+        before, series.shown = series.shown, int(tick.time_msc)
         last = series.cursor.last_msc
-        if shown == server_time(last, self._zone):
+        if series.shown == server_time(last, self.zone):
+            series.failures = 0
             return last
-        return newest(shown, self._zone, now=self._clock.now_ms())
+        probe = newest(series.shown, self.zone, now=now) if series.shown else _NONE
+        if probe <= last:
+            series.failures = 0
+            if before not in {0, series.shown}:
+                check_fallen(probe, last, self.zone)
+        return probe
 
-    def _doubtful(self, series: _Series, now: int) -> bool:
+    def _failed(self, series: Series, call: str, now: int) -> None:
+        """Put one series off; raises what concerns the whole terminal."""
+        code = self._terminal.last_error()
+        error = failure(call, code)
+        if not isinstance(error, (UnknownSymbolError, TryAgainError, TooMuchError)):
+            raise error
+        count_error(self._shard, code[0])
+        series.failed(now)
+        if not isinstance(error, UnknownSymbolError) or self._terminal.symbol_select(series.broker_name, True):
+            return  # it comes back, or was only out of the MarketWatch
+        series.retry_ms = now + _DROPPED_MS
+        if not series.dropped:
+            series.dropped = True
+            tell(self._shard, EventKind.DISCONNECTED, "the broker does not offer it any more", series.symbol)
+            log.warning("the broker does not offer a symbol any more", symbol=series.symbol)
+
+    def _doubtful(self, series: Series, now: int) -> bool:
         return not series.confirmed and now - series.moved_ms >= self._quiet_ms // 2
 
-    def _fetch(self, series: Sequence[_Series]) -> None:
+    def _fetch(self, series: Sequence[Series]) -> None:
         """Drain the series, a page of each in turn, so that none waits for another's history."""
-        pages: list[tuple[_Series, Page | None]] = [(one, first_page(one.cursor)) for one in series]
+        pages: list[tuple[Series, Page | None]] = [(one, first_page(one.cursor, one.count)) for one in series]
         while pages and not self._stopping.is_set():
             pages = [(one, self._fetch_page(one, page)) for one, page in pages if page is not None]
             self.save()
 
-    def _fetch_page(self, series: _Series, page: Page) -> Page | None:
-        second = server_time(page.second * 1_000, self._zone) // 1_000
+    def _fetch_page(self, series: Series, page: Page) -> Page | None:
+        if not series.cursor.seen and not series.anchored:
+            self._anchor(series)
+        second = server_time(page.second * 1_000, self.zone) // 1_000
+        call = f"copy_ticks_from({series.broker_name})"
         answer = self._terminal.copy_ticks_from(series.broker_name, second, page.count, COPY_TICKS_ALL)
         now_us = self._clock.now_us()
+        now = now_us // 1_000
         if answer is None:
-            raise failure(f"copy_ticks_from({series.broker_name})", self._terminal.last_error())
-        times = moments(answer["time_msc"], self._zone, asked=second * 1_000)
+            too_much = isinstance(failure(call, self._terminal.last_error()), TooMuchError)
+            if too_much and _LEAST_COUNT < series.count >= page.count:
+                series.count = max(page.count // 2, _LEAST_COUNT)
+                return Page(page.second, series.count)
+            self._failed(series, call, now)
+            return None
+        times = moments(answer["time_msc"], self.zone, asked=second * 1_000)
+        if series.lacks(times) and self._still_hopes(series, int(times[0]), now):
+            return None
+        series.lacking_ms, series.failures = None, 0
         rows, after = take(series.cursor, answer, times)
         series.confirmed = not len(rows)
         if len(rows):
             self._received.inc(len(rows))
             first = series.cursor.ordinal_at(int(times[rows[0]]))
-            self._publisher.ticks(series.symbol, columns(answer[rows], times[rows], first, now_us))
-            series.cursor, series.changed, series.moved_ms = after, True, now_us // 1_000
-        return next_page(page, answer, series.cursor)
+            fresh, when = answer[rows], times[rows]
+            made = columns(fresh, when, first, now_us)
+            passed = int(np.searchsorted(when, self._watermarks.last, side="right"))
+            if passed:  # the shard's watermark went over it while the broker did not offer it
+                self._publisher.ticks(series.symbol, made.rows(slice(passed)), correction=True)
+                self._late.inc(passed)
+            if passed < len(rows):
+                self._publisher.ticks(series.symbol, made.rows(slice(passed, None)))
+            series.recent.add(fresh, when)
+            series.cursor, series.changed, series.moved_ms = after, True, now
+        return next_page(page, answer, series.cursor, series.count)
 
-    def _say(self, begun: int, seen_before: int, moved: Sequence[_Series]) -> None:
-        """Publish the watermark of a poll that drained every series; ``seen_before``: the newest tick known before it.
+    def _still_hopes(self, series: Series, begins: int, now: int) -> bool:
+        """Whether to wait for the history between the cursor and ``begins``; when not any more, it is a gap."""
+        if series.lacking_ms is None:
+            series.lacking_ms = now
+            log.info("waiting for history", symbol=series.symbol, missing_ms=begins - series.cursor.last_msc)
+        if now - series.lacking_ms < self._patience_ms:
+            series.failed(now)
+            return True
+        publisher, since = self._publisher, series.cursor.last_msc + 1
+        publisher.control(
+            Control(
+                kind=ControlKind.GAP,
+                feed=publisher.feed,
+                shard=publisher.shard,
+                symbol=series.symbol,
+                time=begins,
+                from_=since,
+                to=begins,
+            )
+        )
+        series.anchored = True
+        self._gaps.inc()
+        log.warning("ticks are lost", symbol=series.symbol, lost_from=since, lost_to=begins)
+        return False
 
-        What a probe of this poll has seen says nothing of the series that were probed before it.
+    def _anchor(self, series: Series) -> None:
+        """See whether the terminal has history from before a series that was never read."""
+        first = server_time(series.cursor.last_msc - _LEAD_MS, self.zone) // 1_000
+        answer = self._terminal.copy_ticks_from(series.broker_name, first, 1, COPY_TICKS_ALL)
+        if answer is not None and len(answer):
+            begins = moments(answer["time_msc"], self.zone, asked=first * 1_000)[0]
+            series.anchored = bool(begins <= series.cursor.last_msc)
+
+    def _reread(self, now: int) -> None:
+        """Look in the last minutes of one series for ticks that came late."""
+        due = [s for s in self._series if not s.failures and not s.dropped and now - s.reread_ms >= self._reread_ms]
+        if not self._window_ms or not due:
+            return
+        series = min(due, key=lambda one: one.reread_ms)
+        series.reread_ms = now
+        series.recent.forget(min(now, series.cursor.last_msc) - self._window_ms)
+        first = server_time(series.recent.since, self.zone) // 1_000
+        last = server_time(series.cursor.last_msc, self.zone) // 1_000 + 1
+        answer = (
+            self._terminal.copy_ticks_range(series.broker_name, first, last, COPY_TICKS_ALL) if first < last else None
+        )
+        if answer is None:
+            return  # the next time will do
+        times = moments(answer["time_msc"], self.zone, asked=first * 1_000)
+        rows, places = series.recent.late(answer, times, until=series.cursor.last_msc)
+        if len(rows):
+            late, when = answer[rows], times[rows]
+            self._publisher.ticks(series.symbol, columns(late, when, 0, self._clock.now_us(), places), correction=True)
+            series.recent.add(late, when)
+            self._late.inc(len(rows))
+
+    def _say(self, begun: int, seen_before: int, moved: Sequence[Series], behind: Sequence[Series]) -> None:
+        """Publish the watermark of a poll; ``seen_before``: the newest tick known before it.
+
+        What a probe of this poll has seen says nothing of the series that were probed before it. Of a series that is
+        ``behind`` only what comes before its cursor is known to be whole.
         """
         if moved and self._live:
             arrived = max(series.cursor.last_msc for series in moved)
             self._watermarks.arrived(arrived, max(series.moved_ms for series in moved))
-        self._live = True
-        time = self._watermarks.drained(begun, seen_before)
+        self._live = self._live or not behind
+        limit = min((series.cursor.last_msc - 1 for series in behind), default=None)
+        time = self._watermarks.polled(begun, seen_before, limit)
         if time is not None:
             self._publisher.watermark(
                 Control(kind=ControlKind.WATERMARK, feed=self._publisher.feed, shard=self._publisher.shard, time=time),
@@ -168,11 +310,16 @@ class Poller:
             )
 
 
-def columns(fresh: Ticks, ts_event: Times, first: int, received_us: int | None = None) -> TickColumns:
-    """Ticks as they are published; ``first``: the first one's ordinal. Received when they happened unless said."""
+def columns(
+    fresh: Ticks, ts_event: Times, first: int, received_us: int | None = None, places: Times | None = None
+) -> TickColumns:
+    """Ticks as they are published. Received when they happened unless said.
+
+    ``first``: the first one's ordinal; or ``places``: each one's.
+    """
     return TickColumns(
         ts_event=ts_event,
-        ordinal=ordinals(ts_event, first),
+        ordinal=ordinals(ts_event, first) if places is None else places,
         bid=fresh["bid"].astype(np.float64),
         ask=fresh["ask"].astype(np.float64),
         last=fresh["last"].astype(np.float64),

@@ -15,13 +15,13 @@ from infra import logs, metrics
 from infra.kafka import partition_for
 from infra.kafka_log import partition_count
 from infra.settings import Settings
-from infra.topics import CURSORS, FEED_EVENTS, TICKS_RAW
+from infra.topics import CURSORS, FEED_EVENTS, RATES, TICKS_RAW
 from infra.worlds import World
 from producers.encoding import TickColumns, encode_ticks
 from producers.replay.selection import Copy, Headers
 from schemas.codec import Codec
 from schemas.errors import BrokerError
-from schemas.records import Control, Cursor, FeedEvent, Replay
+from schemas.records import Bar, Control, Cursor, FeedEvent, Replay
 
 _WAIT_SECONDS: Final = 0.1
 _CLOSING_SECONDS: Final = 5.0
@@ -46,7 +46,7 @@ class Publisher:
         self.feed, self.shard = feed, shard
         self._topics = {
             topic.name: (name := world.topic(topic.name), partition_count(settings.kafka, name))
-            for topic in (TICKS_RAW, CURSORS, FEED_EVENTS)
+            for topic in (TICKS_RAW, CURSORS, FEED_EVENTS, RATES)
         }
         self._failure: str | None = None
         self._unacknowledged = 0
@@ -59,13 +59,13 @@ class Publisher:
         }
         self._producer = clients.producer(settings.kafka, **reports)
 
-    def ticks(self, symbol: str, ticks: TickColumns) -> None:
-        """Queue ticks of one series, in order, on ``ticks.raw``."""
+    def ticks(self, symbol: str, ticks: TickColumns, *, correction: bool = False) -> None:
+        """Queue ticks of one series on ``ticks.raw``: in order, or found late."""
         topic, partitions = self._topics[TICKS_RAW.name]
         header = self._codec.headers["Tick"]
         for start in range(0, len(ticks), _CHUNK):
             chunk = ticks.rows(slice(start, start + _CHUNK))
-            values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed)
+            values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed, correction=correction)
             messages = zip(repeat(symbol.encode()), values, chunk.ts_event.tolist(), repeat(None))
             self._send(topic, partition_for(symbol, partitions), messages)
             self._unacknowledged += len(chunk)
@@ -108,6 +108,12 @@ class Publisher:
         key = event.symbol or f"@{event.feed}/{event.shard}"
         message = (key.encode(), self._codec.encode(event), event.time, None)
         self._send(topic, partition_for(key, partitions), [message])
+
+    def rates(self, symbol: str, bars: Iterable[Bar]) -> None:
+        """Queue bars of one symbol as the terminal itself reports them, in order."""
+        topic, partitions = self._topics[RATES.name]
+        messages = ((bar.key.encode(), self._codec.encode(bar), bar.ts_close, None) for bar in bars)
+        self._send(topic, partition_for(symbol, partitions), messages)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds; whether everything queued so far is acknowledged."""

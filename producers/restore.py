@@ -18,6 +18,7 @@ from infra.settings import Settings
 from infra.topics import CURSORS, TICKS_RAW
 from infra.worlds import World
 from producers.cursor import Cursor, advance, from_record
+from producers.recent import Recent
 from producers.terminal import TICK_DTYPE, Ticks
 from schemas import records
 from schemas.batch import decode_batch
@@ -35,6 +36,8 @@ class Standing:
 
     cursors: dict[str, Cursor] = field(default_factory=dict)
     """In UTC, by symbol; those of symbols that were never begun are missing."""
+    recent: dict[str, Recent] = field(default_factory=dict)
+    """What was published of the last minutes, by symbol."""
     watermark: int = _NONE
     """The shard's highest published, UTC ms; -1 when none is near the end of the log."""
 
@@ -43,13 +46,23 @@ def restore(settings: Settings, codec: Codec, *, feed: str, shard: str) -> Stand
     """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
     kept = read_cursors(settings, codec)
     standing = Standing({symbol: cursor for (of, symbol), cursor in kept.items() if of == feed})
-    starts = _tail(settings, standing.cursors)
+    window = int(settings.producer.reread_minutes * 60_000)
+    since = {symbol: cursor.last_msc + 1 - window for symbol, cursor in standing.cursors.items() if cursor.taken}
+    standing.recent = {symbol: Recent(moment) for symbol, moment in since.items()}
+    starts = _tail(settings, {symbol: cursor.last_msc for symbol, cursor in standing.cursors.items()} | since)
+    found: list[pl.DataFrame] = []
     for messages in read_to_end(settings.kafka, starts):
         decoded = decode_batch([message.value() for message in messages], codec)
-        _take(standing.cursors, decoded.frame.filter(pl.col("feed") == feed, ~pl.col("correction")))
+        ours = decoded.frame.filter(pl.col("feed") == feed)
+        found.append(ours)
+        _take(standing.cursors, ours.filter(~pl.col("correction")))
         for _, record in decoded.others:
             if _is_watermark(record, feed, shard):
                 standing.watermark = max(standing.watermark, record.time)
+            elif isinstance(record, Control) and record.kind == ControlKind.COVERAGE and record.feed == feed:
+                _begins(standing.recent, record)
+    if found:
+        _remember(standing.recent, pl.concat(found))
     return standing
 
 
@@ -67,16 +80,16 @@ def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], Curs
     return found
 
 
-def _tail(settings: Settings, cursors: Mapping[str, Cursor]) -> Sequence[TopicPartition]:
+def _tail(settings: Settings, since_by_symbol: Mapping[str, int]) -> Sequence[TopicPartition]:
     """Where in ``ticks.raw`` to read on: a series' ticks after a moment all stand behind the first record after it."""
-    if not cursors:
+    if not since_by_symbol:
         return []
     topic = World(settings.world).topic(TICKS_RAW.name)
     partitions = partition_count(settings.kafka, topic)
     since: dict[int, int] = {}
-    for symbol, cursor in cursors.items():
+    for symbol, moment in since_by_symbol.items():
         partition = partition_for(symbol, partitions)
-        since[partition] = min(cursor.last_msc, since.get(partition, 2**62))
+        since[partition] = min(moment, since.get(partition, 2**62))
     consumer = clients.consumer(settings.kafka, group="arbitrex.reader")
     try:
         wanted = [TopicPartition(topic, partition, max(time, 0)) for partition, time in since.items()]
@@ -102,6 +115,20 @@ def _take(cursors: dict[str, Cursor], frame: pl.DataFrame) -> None:
             .sort("ts_event", "ordinal")
         )
         cursors[symbol] = advance(cursor, _as_ticks(fresh), fresh["ts_event"].to_numpy())
+
+
+def _begins(recent: Mapping[str, Recent], coverage: Control) -> None:
+    """What is older than the series' coverage was never to be published."""
+    one = recent.get(coverage.symbol or "")
+    if one is not None:
+        one.since = max(one.since, coverage.time)
+
+
+def _remember(recent: Mapping[str, Recent], frame: pl.DataFrame) -> None:
+    """Keep the published ticks of the last minutes, each once."""
+    ours = frame.filter(pl.col("symbol").is_in(list(recent))).unique(["symbol", "ts_event", "ordinal"], keep="first")
+    for (name,), part in ours.group_by("symbol"):
+        recent[str(name)].add(_as_ticks(part), part["ts_event"].to_numpy())
 
 
 def _as_ticks(frame: pl.DataFrame) -> Ticks:

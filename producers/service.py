@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from infra import logs, provision
+from infra.market.zones import ServerZone
 from infra.process import Process
 from infra.registry.client import connect as connect_registry
 from infra.settings import Settings
+from infra.shards import shard as shard_settings
 from infra.symbols import Symbols
 from producers import sources
-from producers.failures import TerminalAwayError
+from producers.clocks import ServerClockError, offset
+from producers.failures import TerminalAwayError, failure
+from producers.naming import canonical, refuse_foreign
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import restore
-from producers.shard import Shard, begin, choose, connect, disconnected
+from producers.shard import Shard, begin, choose, connect, disconnected, reselect, specify, tell
+from producers.terminal import SymbolInfo
+from producers.watched import Watched
+from producers.zones import by_offset, detect
+from schemas.records import EventKind
 
 _STOP_SECONDS: Final = 3.0
 
 log = logs.logger(__name__)
 
 
-def run(settings: Settings, process: Process) -> None:
-    """Poll until asked to stop. Raises ArbitrexError when it cannot go on."""
+def run(settings: Settings, process: Process, name: str) -> None:
+    """Poll the terminal of one shard until asked to stop. Raises ArbitrexError when it cannot go on."""
+    settings = shard_settings(settings, name)
     producer = settings.producer
     if producer.source == "none":
         process.ready(source="none")
@@ -37,10 +48,13 @@ def run(settings: Settings, process: Process) -> None:
     codec = connect_registry(settings, process.stopping)
     standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
     source = sources.open_source(settings, standing.cursors)
+    watched = Watched(source.terminal)
+    process.beat(watched.answers)
     publisher = Publisher(settings, codec, process.stopping, feed=producer.feed, shard=producer.shard)
+    zone = sources.zone(settings)
     shard = Shard(
-        source.terminal,
-        sources.zone(settings),
+        watched.terminal,
+        zone or ServerZone.parse("UTC"),
         source.clock,
         publisher,
         producer,
@@ -50,27 +64,77 @@ def run(settings: Settings, process: Process) -> None:
     try:
         if not connect(shard):
             return
-        infos = choose(shard)
+        infos = canonical(shard.symbols, producer.feed, choose(shard))
+        refuse_foreign(settings, codec, infos, producer.feed)
+        if zone is None:
+            shard = find_zone(shard)
         cursors = begin(shard, source.begin_ms, infos, standing.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
-        poller = Poller(shard, cursors, names, watermark=standing.watermark)
-        process.ready(source=producer.source, feed=producer.feed, symbols=len(infos))
-        _poll(poller, shard)
-        poller.save(wait=_STOP_SECONDS, force=True)
+        poller = Poller(shard, cursors, names, recent=standing.recent, watermark=standing.watermark)
+        process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
+        Rounds(shard, poller, infos, auto=zone is None).run()
     finally:
         shard.terminal.shutdown()
         publisher.close()
 
 
-def _poll(poller: Poller, shard: Shard) -> None:
-    while not shard.stopping.is_set():
-        try:
-            poller.cycle()
-        except TerminalAwayError as error:
-            log.warning("terminal away", reason=str(error))
-            disconnected(shard, error)
-            if not connect(shard):
-                return
-            poller.connected()
-        shard.stopping.wait(shard.settings.poll_ms / 1_000)
-        poller.save()
+class Rounds:
+    """One poll after the other, and what is done about what goes wrong."""
+
+    def __init__(self, shard: Shard, poller: Poller, infos: Mapping[str, SymbolInfo], *, auto: bool) -> None:
+        self._shard, self._poller, self._infos, self._auto = shard, poller, infos, auto
+        self._told_offset = False
+
+    def run(self) -> None:
+        """Poll until asked to stop. Raises what `Poller.cycle` raises and nothing here can help."""
+        stopping, pause = self._shard.stopping, self._shard.settings.poll_ms / 1_000
+        while not stopping.is_set():
+            try:
+                self._poller.cycle()
+                self._check_clock()
+            except TerminalAwayError as error:
+                log.warning("terminal away", reason=str(error))
+                disconnected(self._shard, error)
+                if not connect(self._shard):
+                    return
+                reselect(self._shard, self._infos)
+                self._poller.connected()
+            except ServerClockError as error:
+                self._rezone(error)
+            stopping.wait(pause)
+            self._poller.save()
+        self._poller.save(wait=_STOP_SECONDS, force=True)
+
+    def _check_clock(self) -> None:
+        """Say once when the server's clock and this machine's do not agree."""
+        wrong = offset(self._poller.least_age) if self._poller.least_age is not None else None
+        if wrong is not None and not self._told_offset:
+            tell(self._shard, EventKind.CLOCK, wrong)
+            log.warning("clocks do not agree", reason=wrong)
+        self._told_offset = wrong is not None
+
+    def _rezone(self, error: ServerClockError) -> None:
+        """Go on in the zone to which the server's clock was moved, where the settings leave it to us."""
+        shard = self._shard
+        now = shard.clock.now_ms()
+        shown = self._poller.newest_shown
+        moved = by_offset(shown - now, now, other_than=shard.zone) if self._auto else None
+        if moved is None:
+            tell(shard, EventKind.CLOCK, str(error))
+            raise error
+        text = f"the server's clock was moved from {shard.zone.name} to {moved.name}"
+        log.warning("zone changed", reason=text)
+        tell(shard, EventKind.CLOCK, text)
+        self._shard = replace(shard, zone=moved)
+        specify(self._shard, self._infos, now)
+        self._poller = self._poller.in_zone(self._shard)
+
+
+def find_zone(shard: Shard) -> Shard:
+    """The shard with the zone that its broker's bars tell. Raises SettingsError."""
+    offered = shard.terminal.symbols_get()
+    if offered is None:
+        raise failure("symbols_get", shard.terminal.last_error())
+    zone = detect(shard.terminal, [info.name for info in offered], shard.clock.now_ms())
+    tell(shard, EventKind.CLOCK, f"the server's clock runs in {zone.name}")
+    return replace(shard, zone=zone)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from threading import Event
 from typing import Final
 
@@ -15,11 +15,11 @@ from infra.settings import ProducerSettings
 from infra.symbols import Symbols, years_around
 from producers.clock import Clock
 from producers.cursor import Cursor, to_record
-from producers.failures import TerminalAwayError, failure
+from producers.failures import TerminalAwayError, TryAgainError, UnknownSymbolError, failure, unknown_symbol
+from producers.opening import open_terminal
 from producers.publisher import Publisher
 from producers.restore import server_time
 from producers.terminal import CHART_MODE_LAST, SymbolInfo, Terminal
-from schemas.errors import ArbitrexError, SettingsError
 from schemas.records import ChartMode, Control, ControlKind, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
 
 _FIRST_PAUSE: Final = 0.25
@@ -45,21 +45,16 @@ def connect(shard: Shard) -> bool:
     """Connect the terminal, trying again as long as that can help; False when asked to stop meanwhile."""
     pause, told, terminal = _FIRST_PAUSE, False, shard.terminal
     while not shard.stopping.is_set():
-        info = terminal.terminal_info() if terminal.initialize() else None
-        if info is not None and info.connected:
-            _tell(shard, EventKind.CONNECTED, info.name)
+        try:
+            info = open_terminal(terminal, shard.settings.terminal)
+        except (TerminalAwayError, TryAgainError) as error:
+            count_error(shard, terminal.last_error()[0])
+            if not told:
+                log.warning("waiting for the terminal", reason=str(error))
+                told = True
+        else:
+            tell(shard, EventKind.CONNECTED, info.name)
             return True
-        error: ArbitrexError = (
-            failure("initialize", terminal.last_error())
-            if info is None
-            else TerminalAwayError("the terminal has no connection to its broker")
-        )
-        _count(shard)
-        if not isinstance(error, TerminalAwayError):
-            raise error
-        if not told:
-            log.warning("waiting for the terminal", reason=str(error))
-            told = True
         shard.stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         pause = min(2 * pause, _LONGEST_PAUSE)
     return False
@@ -67,8 +62,8 @@ def connect(shard: Shard) -> bool:
 
 def disconnected(shard: Shard, error: TerminalAwayError) -> None:
     """Say that the terminal is away, and let go of it."""
-    _count(shard)
-    _tell(shard, EventKind.DISCONNECTED, str(error))
+    count_error(shard, shard.terminal.last_error()[0])
+    tell(shard, EventKind.DISCONNECTED, str(error))
     shard.terminal.shutdown()
 
 
@@ -79,18 +74,30 @@ def choose(shard: Shard) -> Mapping[str, SymbolInfo]:
     if offered is None:
         raise failure("symbols_get", terminal.last_error())
     by_name = {info.name: info for info in offered}
-    for name in settings.symbols:
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=5, cutoff=0.4)
-            raise SettingsError(
-                f"ARBITREX_PRODUCER__SYMBOLS: the broker of feed {settings.feed} has no {name}"
-                + (f"; near: {', '.join(near)}" if near else "")
-            )
-    chosen = {name: by_name[name] for name in settings.symbols or by_name}
-    for name in chosen:
-        if not terminal.symbol_select(name, True):
-            raise failure(f"symbol_select({name})", terminal.last_error())
+    chosen: dict[str, SymbolInfo] = {}
+    for pattern in settings.symbols or ("*",):
+        found = [name for name in by_name if fnmatchcase(name, pattern)]
+        if not found:
+            raise unknown_symbol(pattern, by_name, settings.feed)
+        chosen |= {name: by_name[name] for name in found}
+    reselect(shard, chosen)
     return chosen
+
+
+def reselect(shard: Shard, infos: Mapping[str, SymbolInfo]) -> None:
+    """Put the shard's symbols into the MarketWatch; one that the broker has dropped shows when it is polled."""
+    terminal = shard.terminal
+    for info in infos.values():
+        if not terminal.symbol_select(info.name, True):
+            error = failure(f"symbol_select({info.name})", terminal.last_error())
+            if not isinstance(error, UnknownSymbolError):
+                raise error
+
+
+def specify(shard: Shard, infos: Mapping[str, SymbolInfo], since: int) -> None:
+    """Publish each series' spec, as it is from ``since`` on, UTC."""
+    for symbol, info in infos.items():
+        shard.publisher.control(_control(shard, ControlKind.SYMBOL_SPEC, symbol, since, _spec(shard, info, symbol)))
 
 
 def begin(
@@ -141,13 +148,21 @@ def _spec(shard: Shard, info: SymbolInfo, symbol: str) -> SymbolSpec:
     )
 
 
-def _tell(shard: Shard, kind: EventKind, text: str) -> None:
+def tell(shard: Shard, kind: EventKind, text: str, symbol: str | None = None) -> None:
+    """Write a line of the feed's ledger."""
     publisher = shard.publisher
     publisher.event(
-        FeedEvent(time=shard.clock.now_ms(), kind=kind, feed=publisher.feed, shard=publisher.shard, text=text)
+        FeedEvent(
+            time=shard.clock.now_ms(),
+            kind=kind,
+            feed=publisher.feed,
+            shard=publisher.shard,
+            symbol=symbol,
+            text=text,
+        )
     )
 
 
-def _count(shard: Shard) -> None:
-    reason = str(shard.terminal.last_error()[0])
-    metrics.SOURCE_ERRORS.labels(shard.publisher.feed, shard.publisher.shard, reason).inc()
+def count_error(shard: Shard, code: int) -> None:
+    """Count a failed call."""
+    metrics.SOURCE_ERRORS.labels(shard.publisher.feed, shard.publisher.shard, str(code)).inc()

@@ -10,16 +10,22 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from infra.market.zones import ServerZone
-from infra.settings import Settings
+from infra.settings import ProducerSettings, Settings, SimulatorSettings
 from producers.clock import Clock, FastClock, RealClock
 from producers.cursor import Cursor
+from producers.remote.client import RemoteTerminal
+from producers.simulated.faults import Faults
 from producers.simulated.market import Market
-from producers.simulated.terminal import SimulatedTerminal
+from producers.simulated.package import TradingTerminal
 from producers.terminal import Terminal
+from producers.zones import AUTO
 from schemas.errors import SettingsError
 
 FIRST_START_MS: Final = 1_800_000
 """How far back a first start begins, at the least."""
+
+_OF_CALL_SECONDS: Final = 0.8
+"""A remote terminal's call is given up before this process is taken to hang."""
 
 _HOUR_MS: Final = 3_600_000
 
@@ -34,9 +40,11 @@ class Source:
     """UTC, a full hour, so that no bar of an hour or less begins truncated."""
 
 
-def zone(settings: Settings) -> ServerZone:
-    """The zone of the broker's clock. Raises SettingsError."""
-    simulated = settings.producer.source == "simulated"
+def zone(settings: Settings) -> ServerZone | None:
+    """The zone of the broker's clock; None when the terminal is to tell it. Raises SettingsError."""
+    if settings.producer.zone == AUTO:
+        return None
+    simulated = settings.producer.source == "simulated" and "zone" not in settings.producer.model_fields_set
     return ServerZone.parse(settings.simulator.zone if simulated else settings.producer.zone)
 
 
@@ -44,7 +52,9 @@ def open_source(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
     """The source of the settings, going on after ``cursors`` (in UTC). Raises SettingsError."""
     if settings.producer.source == "mt5":
         clock = RealClock()
-        return Source(_metatrader(), clock, _full_hour(clock.now_ms() - FIRST_START_MS))
+        return Source(metatrader(), clock, _full_hour(clock.now_ms() - FIRST_START_MS))
+    if settings.producer.source == "remote":
+        return _remote(settings.producer)
     return _simulated(settings, cursors)
 
 
@@ -67,18 +77,44 @@ def check(settings: Settings) -> None:
         )
 
 
+def _remote(producer: ProducerSettings) -> Source:
+    _, _, port = producer.remote.address.rpartition(":")
+    if not port.isdigit():
+        raise SettingsError(f"ARBITREX_PRODUCER__REMOTE__ADDRESS={producer.remote.address}: write HOST:PORT")
+    clock = RealClock()
+    patience = producer.call_seconds * _OF_CALL_SECONDS
+    return Source(
+        RemoteTerminal(producer.remote, patience).terminal, clock, _full_hour(clock.now_ms() - FIRST_START_MS)
+    )
+
+
+def simulated_clock(simulator: SimulatorSettings) -> Clock:
+    """The clock of a simulated terminal that stands by itself."""
+    return RealClock() if simulator.start is None else FastClock(_start_ms(simulator.start), simulator.speed)
+
+
 def _simulated(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
-    simulator, server = settings.simulator, zone(settings)
+    simulator = settings.simulator
     clock: Clock = RealClock()
     begin = _full_hour(clock.now_ms() - FIRST_START_MS)
     if simulator.start is not None:
         begin = _full_hour(_start_ms(simulator.start))
         reached = max((cursor.last_msc for cursor in cursors.values()), default=begin)
         clock = FastClock(max(begin, reached), simulator.speed)
-    return Source(SimulatedTerminal(Market(simulator.seed, simulator.rate), server, clock), clock, begin)
+    return Source(simulated_terminal(simulator, clock), clock, begin)
 
 
-def _metatrader() -> Terminal:
+def simulated_terminal(simulator: SimulatorSettings, clock: Clock) -> TradingTerminal:
+    """The terminal of the settings. Raises SettingsError."""
+    try:
+        faults = Faults.parse(simulator.faults, simulator.seed)
+    except SettingsError as error:
+        raise SettingsError(f"ARBITREX_SIMULATOR__FAULTS: {error}") from error
+    market = Market(simulator.seed, simulator.rate, simulator.copies)
+    return TradingTerminal(market, ServerZone.parse(simulator.zone), clock, faults)
+
+
+def metatrader() -> Terminal:
     try:
         return cast("Terminal", importlib.import_module("MetaTrader5"))
     except ImportError as error:

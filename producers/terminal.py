@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,22 @@ TICK_DTYPE: Final = np.dtype(
 )
 """A row of `Terminal.copy_ticks_from`: packed, 60 bytes."""
 
+RATES_DTYPE: Final = np.dtype(
+    [
+        ("time", "<i8"),
+        ("open", "<f8"),
+        ("high", "<f8"),
+        ("low", "<f8"),
+        ("close", "<f8"),
+        ("tick_volume", "<u8"),
+        ("spread", "<i4"),
+        ("real_volume", "<u8"),
+    ]
+)
+"""A row of `Terminal.copy_rates_range`: packed, 60 bytes."""
+
 Ticks = NDArray[np.void]
+Rates = NDArray[np.void]
 
 COPY_TICKS_ALL: Final = -1
 COPY_TICKS_INFO: Final = 1
@@ -48,6 +63,8 @@ NO_MEMORY: Final = -3
 NOT_FOUND: Final = -4
 INVALID_VERSION: Final = -5
 AUTH_FAILED: Final = -6
+UNSUPPORTED: Final = -7
+TRADING_DISABLED: Final = -8
 IPC_FAILED: Final = -10000
 IPC_SEND: Final = -10001
 IPC_RECEIVE: Final = -10002
@@ -87,13 +104,32 @@ class TerminalInfo(Protocol):
     def connected(self) -> bool: ...
     @property
     def name(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def maxbars(self) -> int: ...
+
+
+class AccountInfo(Protocol):
+    """The account that a terminal is logged in to."""
+
+    @property
+    def login(self) -> int: ...
+    @property
+    def server(self) -> str: ...
 
 
 class Terminal(Protocol):
     """One terminal; a process has one."""
 
-    def initialize(self) -> bool:
-        """Connect; every other call fails with `NO_CONNECTION` before."""
+    def initialize(self, *path: str, **options: Any) -> bool:
+        """Connect to the terminal at ``path``, or to any; every other call fails with `NO_CONNECTION` before.
+
+        Options: ``login``, ``password``, ``server``, ``timeout`` (milliseconds), ``portable``.
+        """
+
+    def account_info(self) -> AccountInfo | None:
+        """The account."""
 
     def shutdown(self) -> None:
         """Disconnect."""
@@ -118,3 +154,16 @@ class Terminal(Protocol):
 
     def copy_ticks_from(self, symbol: str, date_from: float | datetime, count: int, flags: int, /) -> Ticks | None:
         """Up to ``count`` ticks forward from ``date_from``, which is truncated to whole seconds."""
+
+    def copy_ticks_range(
+        self, symbol: str, date_from: float | datetime, date_to: float | datetime, flags: int, /
+    ) -> Ticks | None:
+        """The ticks in [``date_from``, ``date_to``], both truncated to whole seconds."""
+
+    def copy_rates_from_pos(self, symbol: str, timeframe: int, start_pos: int, count: int, /) -> Rates | None:
+        """``count`` bars, the last one ``start_pos`` bars before the newest."""
+
+    def copy_rates_range(
+        self, symbol: str, timeframe: int, date_from: float | datetime, date_to: float | datetime, /
+    ) -> Rates | None:
+        """The bars that open in [``date_from``, ``date_to``]."""

@@ -14,19 +14,18 @@ A batch that fails is split until the culprit is in a small part, which is decod
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any, Final, cast
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PanicException
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas import codec as codecs
 from schemas.codec import HEADER, Codec
-from schemas.columns import Plan, dtypes, plan, row_lengths
+from schemas.columns import Plan, dtypes, plan, read_container, row_lengths
 from schemas.definitions import Schema, parsed
 from schemas.errors import ArbitrexError, DecodeError, UnknownSchemaError
 from schemas.records import Record
@@ -54,60 +53,104 @@ class Decoded:
     """What could not be decoded, with its place in the batch and why, in order."""
 
 
-def decode_batch(values: Sequence[bytes | None], codec: Codec, columnar: str = "Tick") -> Decoded:
-    """The messages ``values``: records of type ``columnar`` as a frame, others one by one.
+def decode_batch(values: Sequence[bytes | None] | pl.Series, codec: Codec, columnar: str = "Tick") -> Decoded:
+    """The messages ``values`` (a series: Binary): records of type ``columnar`` as a frame, others one by one.
 
     Times are Int64 as in `schemas.records`, enums String. Raises RegistryError when a schema cannot be looked up
     because the registry is away or refuses: that is not the data's fault.
     """
+    messages = _Messages.of(values)
     frames: list[pl.DataFrame] = []
     others: list[tuple[int, Record]] = []
     bad: list[tuple[int, ArbitrexError]] = []
-    for header, places in _by_header(values).items():
+    for header, places in messages.by_header():
         try:
             if header is None:
                 raise DecodeError("no value")  # noqa: TRY301 - one way out for all that is bad
             name, writer = codec.writer(codecs.schema_id(header))
         except (DecodeError, UnknownSchemaError) as error:
-            bad.extend((place, error) for place in places)
+            bad.extend((place, error) for place in places.tolist())
             continue
-        messages = cast("Sequence[bytes]", values if len(places) == len(values) else [values[p] for p in places])
+        some = messages.at(places)
         if name == columnar:
             part = _Part(name, writer)
-            frames.extend(part.decode(places, messages))
+            frames.extend(part.decode(places, some))
             bad.extend(part.bad)
         else:
-            _decode_others(places, messages, codec, others, bad)
+            _decode_others(places, some, codec, others, bad)
     others.sort(key=_place)
     bad.sort(key=_place)
     frame = pl.concat(frames) if frames else pl.DataFrame(schema=_schema(columnar))
     return Decoded(frame.sort(INDEX) if len(frames) > 1 else frame, others, bad)
 
 
-def _by_header(values: Sequence[bytes | None]) -> Mapping[bytes | None, Sequence[int]]:
-    """Places in the batch by what stands before the datum; None for messages without a value."""
-    first = values[0] if values else None
-    if (
-        first is not None
-        and len(first) >= HEADER.size
-        and set(map(type, values)) == {bytes}
-        and all(map(bytes.startswith, cast("Sequence[bytes]", values), repeat(first[: HEADER.size])))
-    ):
-        return {first[: HEADER.size]: range(len(values))}
-    groups: dict[bytes | None, list[int]] = {}
-    for place, value in enumerate(values):
-        groups.setdefault(None if value is None else value[: HEADER.size], []).append(place)
-    return groups
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Messages in one piece of memory."""
+
+    array: Any
+    """As Arrow's large_binary."""
+    content: NDArray[np.uint8]
+    starts: _Ints
+    lengths: _Ints
+    """-1 for none."""
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None] | pl.Series) -> Self:
+        array: Any = values.to_arrow() if isinstance(values, pl.Series) else pa.array(values, pa.large_binary())
+        return cls._of(array)
+
+    @classmethod
+    def _of(cls, array: Any) -> Self:
+        _, ends, content = array.buffers()
+        whole = np.frombuffer(ends, np.int64) if len(array) else np.zeros(1, np.int64)
+        bounds = whole[array.offset :][: len(array) + 1]
+        lengths = np.diff(bounds)
+        if array.null_count:
+            lengths[array.is_null().to_numpy(zero_copy_only=False)] = -1
+        return cls(array, np.frombuffer(content or b"", np.uint8), bounds[:-1], lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def at(self, places: _Ints) -> Self:
+        """Some of them."""
+        return self if len(places) == len(self) else self._of(self.array.take(places))
+
+    def part(self, start: int, stop: int) -> Self:
+        """Those from one place to before another."""
+        return self._of(self.array[start:stop])
+
+    def datums(self) -> NDArray[np.uint8]:
+        """All of them, one after the other, if none is none."""
+        return self.content[self.starts[0] : self.starts[-1] + self.lengths[-1]]
+
+    def by_header(self) -> Iterator[tuple[bytes | None, _Ints]]:
+        """Places by what stands before the datum; None for a message without a value."""
+        for place in np.flatnonzero(self.lengths < HEADER.size).tolist():
+            yield self.array[place].as_py(), np.array([place])
+        places = np.flatnonzero(self.lengths >= HEADER.size)
+        if not len(places):
+            return
+        heads = np.zeros((len(places), 8), np.uint8)
+        heads[:, : HEADER.size] = self.content[self.starts[places, None] + np.arange(HEADER.size)]
+        codes = heads.view(np.int64).ravel()
+        kinds = codes[:1] if (codes == codes[0]).all() else np.unique(codes)
+        for kind in kinds:
+            yield kind.tobytes()[: HEADER.size], places if len(kinds) == 1 else places[codes == kind]
 
 
 def _decode_others(
-    places: Sequence[int],
-    messages: Sequence[bytes],
+    places: _Ints,
+    messages: _Messages,
     codec: Codec,
     others: list[tuple[int, Record]],
     bad: list[tuple[int, ArbitrexError]],
 ) -> None:
-    for place, message in zip(places, messages, strict=True):
+    for place, message in zip(places.tolist(), messages.array.to_pylist(), strict=True):
         try:
             others.append((place, codec.decode(message)))
         except DecodeError as error:
@@ -123,7 +166,7 @@ class _Part:
         self._plan: Plan | None = plan(writer, parsed(name))
         self.bad: list[tuple[int, ArbitrexError]] = []
 
-    def decode(self, places: Sequence[int], messages: Sequence[bytes]) -> list[pl.DataFrame]:
+    def decode(self, places: _Ints, messages: _Messages) -> list[pl.DataFrame]:
         """Frames in order; culprits go to `bad`."""
         count = len(messages)
         if count <= SMALL or self._plan is None:
@@ -134,12 +177,12 @@ class _Part:
         step = -(-count // _PARTS)
         frames = []
         for start in range(0, count, step):
-            frames += self.decode(places[start : start + step], messages[start : start + step])
+            frames += self.decode(places[start : start + step], messages.part(start, start + step))
         return frames
 
-    def _one_by_one(self, places: Sequence[int], messages: Sequence[bytes]) -> pl.DataFrame:
+    def _one_by_one(self, places: _Ints, messages: _Messages) -> pl.DataFrame:
         kept, rows = [], []
-        for place, message in zip(places, messages, strict=True):
+        for place, message in zip(places.tolist(), messages.array.to_pylist(), strict=True):
             try:
                 rows.append(self._row(message))
                 kept.append(place)
@@ -156,16 +199,10 @@ class _Part:
         return row
 
 
-def _native(messages: Sequence[bytes], how: Plan) -> pl.DataFrame | None:
+def _native(messages: _Messages, how: Plan) -> pl.DataFrame | None:
     """The frame of all ``messages``, or None unless every one of them is exactly one datum."""
-    lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-    try:
-        frame = pl.read_avro(io.BytesIO(how.container(messages, int(lengths.sum()))))
-    except Exception:  # noqa: BLE001 - polars raises its own, OSError, and what its parser stumbles over
-        return None
-    except PanicException:  # a BaseException
-        return None
-    if frame.height != len(messages) or not np.array_equal(row_lengths(frame, how), lengths - HEADER.size):
+    frame = read_container(how.header, len(messages), messages.datums())
+    if frame is None or not np.array_equal(row_lengths(frame, how), messages.lengths - HEADER.size):
         return None
     return how.finish(frame)
 

@@ -5,6 +5,7 @@ Container format: https://avro.apache.org/docs/1.12.0/specification/#object-cont
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.exceptions import PanicException
 
 from schemas.definitions import Schema, parsed
 
@@ -58,10 +60,6 @@ class Plan:
     dtypes: dict[str, pl.DataType]
     """The reader's."""
     header: bytes
-
-    def container(self, messages: Sequence[bytes], size: int) -> bytes:
-        """The messages, wire headers and all, as one container file; ``size``: of all of them, in bytes."""
-        return b"".join([self.header, _varint(len(messages)), _varint(size), *messages, _MARK])
 
     def finish(self, read: pl.DataFrame) -> pl.DataFrame | None:
         """The reader's columns from those polars read, or None when a value is outside its type."""
@@ -131,9 +129,9 @@ def row_lengths(frame: pl.DataFrame, how: Plan) -> NDArray[np.int64]:
             length: NDArray[Any] | int = _FIXED_LENGTH[column.type]
         elif column.type == "string":
             size = _present(series.str.len_bytes().cast(pl.Int64), column)
-            length = size + _varint_length(size)
+            length = size + varint_lengths(size)
         else:
-            length = _varint_length(_present(series, column))
+            length = varint_lengths(_present(series, column))
         if column.nullable:
             length = 1 + np.where(series.is_null().to_numpy(), 0, length)
         total += length
@@ -144,7 +142,7 @@ def _present(numbers: pl.Series, column: Column) -> NDArray[np.int64]:
     return (numbers.fill_null(0) if column.nullable else numbers).to_numpy()
 
 
-def _varint_length(numbers: NDArray[np.int64]) -> NDArray[np.int64] | int:
+def varint_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64] | int:
     """Bytes of each number in zigzag coding: seven bits each, of 2n or -2n-1."""
     folded = numbers ^ (numbers >> 63)
     low, high = 1 + np.searchsorted(_THRESHOLDS, [folded.min(), folded.max()], "right")
@@ -160,14 +158,34 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _header(columns: Sequence[Column]) -> bytes:
-    fields: list[dict[str, Any]] = [{"name": f"wire {kind}", "type": kind} for kind in _WIRE_HEADER]
-    for column in columns:
-        kind = _READ_AS.get(column.type, column.type)
-        fields.append({"name": column.name, "type": ["null", kind] if column.nullable else kind})
+def container_header(fields: Sequence[Schema]) -> bytes:
+    """What a container of datums with these fields begins with."""
     schema = json.dumps({"type": "record", "name": "row", "fields": fields}).encode()
     meta = [b"avro.schema", schema, b"avro.codec", b"null"]
     return b"".join([b"Obj\x01", _varint(2), *(_varint(len(part)) + part for part in meta), _varint(0), _MARK])
+
+
+def read_container(header: bytes, count: int, datums: NDArray[np.uint8] | bytes) -> pl.DataFrame | None:
+    """The columns of ``count`` datums, or None if polars makes something else of them.
+
+    Datums have no bounds: whether each of them took its own bytes and no others is the caller's to see.
+    """
+    parts: list[Any] = [header, _varint(count), _varint(len(datums)), datums, _MARK]
+    try:
+        frame = pl.read_avro(io.BytesIO(b"".join(parts)))
+    except Exception:  # noqa: BLE001 - polars raises its own, OSError, and what its parser stumbles over
+        return None
+    except PanicException:  # a BaseException
+        return None
+    return frame if frame.height == count else None
+
+
+def _header(columns: Sequence[Column]) -> bytes:
+    fields: list[Schema] = [{"name": f"wire {kind}", "type": kind} for kind in _WIRE_HEADER]
+    for column in columns:
+        kind = _READ_AS.get(column.type, column.type)
+        fields.append({"name": column.name, "type": ["null", kind] if column.nullable else kind})
+    return container_header(fields)
 
 
 def _column(field: Schema) -> Column | None:

@@ -47,6 +47,8 @@ class EventKind(StrEnum):
     CORRECTION = "correction"
     RETENTION_LOSS = "retention_loss"
     RETIRED = "retired"
+    HISTORY = "history"
+    """A span of the past was taken in: an import's or backfill's day, or a terminal's bars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,11 +113,12 @@ class Child:
             cwd=ROOT,
         )
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.__exit__()
-        assert line, f"arbitrex {' '.join(self.arguments)} ended before it was ready"
-        self.ready = json.loads(line)
+        while "ready" not in self.ready:  # a producer says that it is alive before
+            line = self.process.stdout.readline()
+            if not line:
+                self.__exit__()
+            assert line, f"arbitrex {' '.join(self.arguments)} ended before it was ready"
+            self.ready = json.loads(line)
         return self
 
     def __exit__(self, *_: object) -> None:

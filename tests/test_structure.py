@@ -23,9 +23,11 @@ PROOF = tuple(
 )
 PURE = (
     "infra/market",
+    "infra/mapping.py",
     *PROOF,
     "processors/core",
     "producers/cursor.py",
+    "producers/history/rates.py",
     "producers/replay/selection.py",
     "gateway/protocol.py",
 )

@@ -22,11 +22,22 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Components")(command)
 
 
-def producer() -> None:
-    """Publish a terminal's ticks to ticks.raw."""
-    from producers.service import run
+def producer(
+    shard: Annotated[str | None, typer.Option(help="Run this shard alone, unwatched.", show_default=False)] = None,
+) -> None:
+    """Publish terminals' ticks to ticks.raw: a process each, killed and started again when its terminal hangs.
 
-    _run("producer", run)
+    ARBITREX_PRODUCER__SOURCE says which kind of terminal: mt5 on Windows, remote for an agent beside a terminal
+    elsewhere (arbitrex terminal-agent), or simulated. Several terminals stand in ARBITREX_PRODUCER__SHARDS_FILE.
+    """
+    if shard is None:
+        from producers.shards import run as run_shards
+
+        _run("producer", run_shards)
+    else:
+        from producers.service import run
+
+        _run("producer", run, shard)
 
 
 def processor() -> None:

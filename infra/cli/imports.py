@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.stopping import INTERRUPTED
-from schemas.errors import ArbitrexError, BrokerError, UsageError
+from infra.cli.publishing import conclude, own_world, publish, say
+from infra.cli.stopping import stopping
+from schemas.errors import ArbitrexError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from infra.settings import Settings
-    from producers.files.lean import TickFile
-    from producers.importer import Summary
-    from producers.imports import Terms
-
-app = typer.Typer(help="Publish tick files into a world of their own.", no_args_is_help=True)
-
-_REGISTRY_SECONDS: Final = 15.0
+    from producers.files.discovery import Found
 
 
 class Crossed(StrEnum):
@@ -31,19 +22,26 @@ class Crossed(StrEnum):
     KEEP = "keep"
 
 
-@app.callback()
-def _imports() -> None:
-    """Publish tick files into a world of their own."""
-
-
-@app.command()
-def lean(
-    paths: Annotated[list[Path], typer.Argument(help="Zip files, or folders that hold them.", show_default=False)],
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Tick files, or folders that hold them.", show_default=False)],
     *,
-    feed: Annotated[str, typer.Option(help="Whose prices these are: oanda, fxcm, …", show_default=False)],
-    zone: Annotated[str, typer.Option(help="The clock of the files: UTC, UTC-5, New_York+7 or an IANA name.")],
-    symbol: Annotated[str | None, typer.Option(help="Instead of the folder's name, in capitals.")] = None,
-    into: Annotated[str | None, typer.Option(help="The world; lean-FEED unless said.", show_default=False)] = None,
+    feed: Annotated[str, typer.Option(help="Whose prices these are: oanda, dukascopy, …", show_default=False)],
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            help="The clock of the files: UTC, UTC-5, New_York+7 or an IANA name; needed where they do not say it.",
+            show_default=False,
+        ),
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Instead of what names and lines say.", show_default=False)] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of CSV or Parquet columns: time=t,bid=b,ask=a; also date, last, volume, flags, symbol.",
+            show_default=False,
+        ),
+    ] = None,
+    into: Annotated[str | None, typer.Option(help="The world; FEED unless said.", show_default=False)] = None,
     calendar: Annotated[
         str | None,
         typer.Option(
@@ -60,80 +58,72 @@ def lean(
     run: Annotated[bool, typer.Option("--run", help="Process the world until it is drained.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a line is no tick.")] = False,
 ) -> None:
-    """Publish QuantConnect Lean's tick files (…/tick/SYMBOL/YYYYMMDD_quote.zip) with their own times.
+    """Publish tick files with their own times into a world of their own.
 
-    Killed or interrupted at any moment, the same command goes on where it stopped; when all is published it publishes
-    nothing.
+    MetaTrader's exports, Dukascopy's .bi5 and CSV, HistData, TrueFX, QuantConnect
+    Lean, and CSV or Parquet with columns for time, bid and ask; .gz and .zip too.
+    Which it is, is found out and said. Lines that are no ticks are named.
+
+        arbitrex import EURUSD_202401020000_202401312359.csv --feed icm --zone New_York+7 --run
+
+        arbitrex import datafeed/EURUSD --feed dukascopy
+
+        arbitrex import quotes.parquet --feed mine --symbol EURUSD --columns time=t,bid=b,ask=a
+
+    Killed or interrupted at any moment, the same command goes on where it stopped;
+    when all is published it publishes nothing.
     """
     from infra.market.library import find_calendar
     from infra.market.zones import ServerZone
-    from producers.files.lean import discover
+    from infra.symbols import Symbols
+    from producers.files.days import by_symbol
+    from producers.files.discovery import Wanted, discover
     from producers.imports import Terms, years_of
     from schemas.records import CrossedPolicy
 
-    found = discover(paths, symbol)
+    settings = own_world(into or feed, "an import")
+    found = discover(paths, Wanted(symbol, digits, _columns(columns)))
+    for title, count in found.formats.items():
+        say(f"{title}: {count} file{'s' if count > 1 else ''}")
     if found.ignored:
-        _say(f"ignored {len(found.ignored)} zip files that are no quote ticks ({found.ignored[0]}, …)")
+        say(f"ignored {len(found.ignored)} files that are no ticks ({found.ignored[0]}, …)")
     terms = Terms(
         feed=feed,
-        zone=ServerZone.parse(zone),
-        calendar=find_calendar(calendar, years_of(found.files)) if calendar is not None else None,
+        zone=ServerZone.parse(_zone(zone, found)),
+        calendar=find_calendar(calendar, years_of(found.days)) if calendar is not None else None,
         crossed=CrossedPolicy(crossed),
         digits=digits,
         speed=speed,
     )
-    settings = _settings(into, feed)
-    summary = _publish(settings, found.files, terms)
-    if not summary.finished:
-        _say("interrupted; the same command goes on where this one stopped")
-        raise typer.Exit(INTERRUPTED)
-    if run:
-        from infra.cli.drain import drain
-
-        if not drain(settings, _say):
-            _say("interrupted before all was processed; the same command goes on")
-            raise typer.Exit(INTERRUPTED)
+    names = Symbols.read(settings.symbols_file).names(feed)
+    days = found.days if symbol else by_symbol(replace(day, symbol=names.name(day.symbol).symbol) for day in found.days)
+    with stopping() as asked:
+        summary = publish(settings, days, terms, asked)
+    conclude(settings, summary, run=run)
     if strict and summary.malformed:
         raise ArbitrexError(f"{summary.malformed} malformed lines (--strict)")
 
 
-def _settings(into: str | None, feed: str) -> Settings:
-    """The settings of the world to import into, on the running stack if there is one."""
-    from infra.settings import load
-    from infra.supervisor.runfile import attached
-
-    world = into or "lean-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in feed.lower())
-    if world == "main":
-        raise UsageError("an import needs a world of its own, since nothing old enters main: give another with --into")
-    return attached(load(world=world))
-
-
-def _publish(settings: Settings, files: Sequence[TickFile], terms: Terms) -> Summary:
-    from infra import logs, provision
-    from infra.cli.progress import ImportProgress
-    from infra.registry.client import connect
-    from producers.imports import publish
-
-    logs.configure(settings.log, "import")
-    try:
-        changes = provision.apply(settings, historical=True)
-    except BrokerError as error:
-        raise BrokerError(
-            f"{error}. Start a stack first (arbitrex up), or set ARBITREX_KAFKA__BOOTSTRAP_SERVERS"
-        ) from error
-    if changes:
-        _say(f"world {settings.world}: {len(changes)} topics prepared")
-    stopping = threading.Event()
-    codec = connect(settings, stopping, wait_seconds=_REGISTRY_SECONDS)
-    before = signal.signal(signal.SIGINT, lambda *_: stopping.set())
-    try:
-        with ImportProgress(len(files)) as watcher:
-            summary = publish(settings, codec, files, terms, watcher=watcher, stopping=stopping)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    watcher.sum_up(summary, settings.world)
-    return summary
+def _zone(given: str | None, found: Found) -> str:
+    """The files' clock. Raises UsageError when it is not known, or given otherwise than the files say."""
+    titles = ", ".join(found.formats)
+    if given is None:
+        if found.zone is None:
+            raise UsageError(
+                f"{titles}: these files do not say by which clock they go: give --zone, such as UTC or New_York+7"
+            )
+        return found.zone
+    if found.zone not in {None, given}:
+        raise UsageError(f"{titles}: these files go by {found.zone}, not by {given}: leave --zone out")
+    return given
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+def _columns(text: str | None) -> dict[str, str]:
+    meanings = ("time", "date", "bid", "ask", "last", "volume", "flags", "symbol")
+    named = {}
+    for part in (text or "").split(",") if text else ():
+        meaning, _, name = part.partition("=")
+        if meaning not in meanings or not name:
+            raise UsageError(f"--columns: {part!r} is not MEANING=COLUMN; meanings are {', '.join(meanings)}")
+        named[meaning] = name
+    return named

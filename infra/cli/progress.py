@@ -22,7 +22,7 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from producers import importer
-    from producers.files.lean import Malformed, TickFile
+    from producers.files.days import Malformed, TickDay
     from producers.replay import replayer
     from sinks.runner import Runner
 
@@ -48,34 +48,33 @@ class _Shown:
 
 
 class ImportProgress(_Shown):
-    """A progress bar over files, with ticks and their rate; malformed lines are named above it."""
+    """A progress bar over days, with ticks and their rate; malformed lines are named above it."""
 
-    def __init__(self, files: int) -> None:
+    def __init__(self, days: int) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("files  {task.fields[ticks]:,} ticks  {task.fields[rate]:,.0f}/s"),
+            TextColumn("days  {task.fields[ticks]:,} ticks  {task.fields[rate]:,.0f}/s"),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task("reading", total=files, ticks=0, rate=0.0)
-        self._read = self._ticks = self._malformed = 0
+        self._task = self._progress.add_task("reading", total=days, ticks=0, rate=0.0)
+        self._ticks = self._malformed = 0
         self._waits = False
 
-    def done_before(self, files: int) -> None:
-        """So many files were complete already."""
-        self._progress.update(self._task, advance=files)
+    def done_before(self, days: int) -> None:
+        """So many days were complete already."""
+        self._progress.update(self._task, advance=days)
 
-    def reading(self, file: TickFile) -> None:
-        """A file's turn has come."""
-        self._read += 1
-        self._progress.update(self._task, description=f"{file.symbol} {file.day}")
+    def reading(self, day: TickDay) -> None:
+        """A day's turn has come."""
+        self._progress.update(self._task, description=f"{day.symbol} {day.day}")
 
-    def file_done(self) -> None:
-        """All of a file is on its way."""
+    def day_done(self) -> None:
+        """All of a day is on its way."""
         self._progress.update(self._task, advance=1)
 
     def malformed(self, line: Malformed) -> None:
@@ -104,14 +103,53 @@ class ImportProgress(_Shown):
             self._console.print(f"and {self._malformed - SHOWN:,} more malformed lines", style="yellow")
         rate = f" in {elapsed:.1f} s ({summary.published / elapsed:,.0f}/s)" if elapsed and summary.published else ""
         self._console.print(
-            f"world {world}: {summary.published:,} ticks published{rate} from {summary.files} files; "
-            f"{summary.done_before} files complete before; {summary.malformed:,} malformed lines",
+            f"world {world}: {summary.published:,} ticks published{rate} from {summary.days} days; "
+            f"{summary.done_before} days complete before; {summary.malformed:,} malformed lines",
             soft_wrap=True,
         )
         if summary.reordered:
             self._console.print(f"{summary.reordered:,} lines stood behind a later one and were put in order")
         if summary.gaps:
-            self._console.print(f"{summary.gaps} days without a file although the market was open: recorded as gaps")
+            self._console.print(
+                f"{summary.gaps} spans without ticks to read although the market was open: recorded as gaps"
+            )
+
+
+class RatesProgress(_Shown):
+    """A progress bar over the spans that a terminal is asked for, with bars; several threads tell it."""
+
+    def __init__(self, spans: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[bars]:,} bars  {task.fields[published]:,} published"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("asking", total=spans, bars=0, published=0)
+        self._bars = self._published = 0
+        self._waits = False
+
+    def reading(self, what: str) -> None:
+        """A span's turn has come."""
+        self._progress.update(self._task, description=what)
+
+    def chunk_done(self, bars: int, published: int) -> None:
+        """A span is on its way: so many bars, so many of them new or changed."""
+        self._waits = False
+        self._bars += bars
+        self._published += published
+        self._progress.update(self._task, advance=1, bars=self._bars, published=self._published)
+
+    def waiting(self) -> None:
+        """Kafka does not answer."""
+        if not self._waits:
+            self._waits = True
+            self._console.print("waiting for Kafka to acknowledge")
 
 
 class ReplayProgress(_Shown):

@@ -12,6 +12,7 @@ from infra.brokers.kafka import KafkaCluster
 from infra.brokers.node import Node
 from infra.ports import claim
 from infra.process import MANAGED
+from infra.shards import shards
 from infra.supervisor.child import Command
 from infra.supervisor.stack import BROKER, COMPONENTS, REGISTRY
 from schemas.errors import SettingsError, UsageError
@@ -25,7 +26,6 @@ BROKER_CHILD: Final = "broker"
 PRODUCER_CHILD: Final = "producer"
 _LOOPBACK: Final = {"127.0.0.1", "localhost"}
 _COMPONENTS: Final = {
-    PRODUCER_CHILD: ["producer"],
     "processor": ["processor"],
     "sink-lake": ["sink", "lake"],
     "sink-csv": ["sink", "csv"],
@@ -100,11 +100,28 @@ def assemble(settings: Settings, asked_broker: str | None) -> Assembly:
     commands = [] if node is None else [_broker(node, kind)]
     if own_registry:
         commands.append(Command("registry", REGISTRY, arbitrex("registry"), environment))
+    commands += shard_commands(settings, environment)
     commands += [
         Command(name, COMPONENTS, arbitrex(*arguments), environment) for name, arguments in _COMPONENTS.items()
     ]
     page = f"http://{_reachable(gateway.host)}:{gateway.port}/"
     return Assembly(settings, commands, page, kind == EMBEDDED, configure)
+
+
+def shard_commands(settings: Settings, environment: Mapping[str, str]) -> list[Command]:
+    """One command for each shard: its process is killed when a call of its terminal hangs. Raises SettingsError."""
+    found = shards(settings)
+    return [
+        Command(
+            PRODUCER_CHILD if len(found) == 1 else f"{PRODUCER_CHILD}-{name}",
+            COMPONENTS,
+            arbitrex(PRODUCER_CHILD, "--shard", name),
+            environment,
+            silence=each.producer.call_seconds,
+            alone=len(found) > 1,
+        )
+        for name, each in found.items()
+    ]
 
 
 def arbitrex(*arguments: str) -> list[str]:

@@ -38,6 +38,10 @@ class Command:
     """A broker's comes first, and ends last: see `infra.supervisor.stack`."""
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    silence: float | None = None
+    """Seconds without a word after which it hangs: it is killed and started again. None: it need not say anything."""
+    alone: bool = False
+    """Where it cannot run, the others go on."""
     grace: float = 10.0
     """Seconds it gets to stop when asked."""
     prepare: Callable[[], object] | None = None
@@ -60,6 +64,8 @@ class Child:
         self.due = 0.0
         """When a child that backs off is to be started again, by the monotonic clock."""
         self.ready_after: float | None = None
+        self.heard: float | None = None
+        """When it last said anything, by the monotonic clock; none since its start: then it is starting still."""
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._said_ready = threading.Event()
@@ -94,6 +100,7 @@ class Child:
         self._said_ready = threading.Event()
         self.ready_after = None
         self.state, self.started = State.STARTING, time.monotonic()
+        self.heard = None
         with self.log_file.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -108,6 +115,14 @@ class Child:
         threading.Thread(
             target=self._listen, args=(self._process.stdout, self._said_ready), name=self.name, daemon=True
         ).start()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it has been silent for longer than it may."""
+        allowed, heard = self.command.silence, self.heard
+        if allowed is None or heard is None or not self.alive:
+            return False
+        return time.monotonic() - heard > allowed
 
     def check_ready(self) -> bool:
         """Whether it has just become ready."""
@@ -175,6 +190,7 @@ class Child:
     def _listen(self, out: IO[bytes], said_ready: threading.Event) -> None:
         with out:
             for line in out:
+                self.heard = time.monotonic()
                 with contextlib.suppress(ValueError):
                     said = json.loads(line)
                     if isinstance(said, dict) and "ready" in said:

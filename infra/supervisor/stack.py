@@ -96,7 +96,10 @@ class Stack:
 
     def _wanted(self, tier: int) -> list[Child]:
         """The children that must be ready before what is above ``tier`` can be."""
-        return [child for child in self.children if child.command.tier <= tier and not child.off]
+        lame = {child.name for child in self.children if child.command.alone and child.restarts.total}
+        return [
+            child for child in self.children if child.command.tier <= tier and not child.off and child.name not in lame
+        ]
 
     def _tick(self, stopping: threading.Event) -> None:
         for child in self.children:
@@ -105,6 +108,10 @@ class Stack:
             if child.check_ready():
                 self._ever_ready.add(child.name)
                 self._say_ready(child)
+            elif child.hangs:
+                self._say(f"{child.name:<10} hangs: no word for {child.command.silence:g} s; it is killed")
+                child.kill()
+                self._ended(child)
             elif child.state in {State.STARTING, State.READY} and not child.alive:
                 self._ended(child)
             elif child.state is State.BACKING_OFF and time.monotonic() >= child.due:
@@ -117,6 +124,10 @@ class Stack:
         code, words = child.exit_code, child.last_words()
         if child.name in self._fatal and child.name in self._ever_ready:
             raise Lost(f"{child.name} ended (exit code {code}): {words}")
+        if code == _SETTINGS_EXIT and child.command.alone:
+            child.state = State.OFF
+            self._say(f"{child.name:<10} stays off until it is started anew: {words.removeprefix('arbitrex: ')}")
+            return
         if code == _SETTINGS_EXIT and child.name not in self._ever_ready:
             raise ComponentError(f"{child.name} cannot run: {words.removeprefix('arbitrex: ')}")
         delay = child.back_off(self._chance.random())
@@ -131,7 +142,7 @@ class Stack:
 
     def _watch_start(self, child: Child) -> None:
         seconds = time.monotonic() - child.started
-        if seconds > _HUNG_SECONDS:
+        if seconds > _HUNG_SECONDS and (child.command.silence is None or child.heard is None):
             child.kill()
             self._ended(child)
         elif seconds > _NOTICE_SECONDS and child.name not in self._noticed:

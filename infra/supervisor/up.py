@@ -96,7 +96,9 @@ class Up:
             f"({provision.partitions(settings)} partitions{made})"
         )
         if why := _without_producer(settings):
-            next(child for child in children if child.name == PRODUCER_CHILD).state = State.OFF
+            for child in children:
+                if child.name.startswith(PRODUCER_CHILD):
+                    child.state = State.OFF
             self._say(f"{'producer':<10} off: {why}")
 
     def _status(self) -> dict[str, Any]:

@@ -76,11 +76,11 @@ class Batch:
     """Records of other types, with their positions, in order."""
     bad: Sequence[tuple[int, ArbitrexError]]
     """Records that could not be decoded; they come out again among the dead letters."""
-    keys: Sequence[bytes | None]
+    keys: pl.Series | Sequence[bytes | None]
     """Every record's key."""
-    timestamps: Sequence[int]
+    timestamps: NDArray[np.int64] | Sequence[int]
     """Every record's timestamp, milliseconds."""
-    offsets: Sequence[int]
+    offsets: NDArray[np.int64] | Sequence[int]
     """Every record's offset in the source partition, rising."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 FX_HOURS: Final = (
@@ -147,3 +147,12 @@ INSTRUMENTS: Final = {
     )
 }
 """By name."""
+
+
+def offered(copies: int) -> dict[str, Instrument]:
+    """A broker's list with each instrument so many times: ``EURUSD``, ``EURUSD.2`` and so on, markets of their own."""
+    return INSTRUMENTS | {
+        f"{name}.{number}": replace(instrument, name=f"{name}.{number}")
+        for number in range(2, copies + 1)
+        for name, instrument in INSTRUMENTS.items()
+    }

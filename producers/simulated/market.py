@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.market.calendar import default_calendar
-from producers.simulated.instruments import INSTRUMENTS, Instrument
+from producers.simulated.instruments import Instrument, offered
 from producers.simulated.noise import random_walk, value_noise
 from producers.terminal import FLAG_ASK, FLAG_BID, TICK_DTYPE, Ticks
 
@@ -35,12 +35,13 @@ _LONGEST_SILENCE_BLOCKS: Final = 20 * 86_400_000 // BLOCK_MS
 
 
 class Market:
-    """Every symbol of one seed; ``rate`` multiplies the ticks of each."""
+    """Every symbol of one seed; ``rate`` multiplies the ticks of each, ``copies`` the symbols."""
 
-    def __init__(self, seed: int, rate: float = 1.0) -> None:
+    def __init__(self, seed: int, rate: float = 1.0, copies: int = 1) -> None:
         self._seed, self._rate = seed, rate
-        self._calendars = {name: default_calendar(name) for name in INSTRUMENTS}
-        self._block = lru_cache(maxsize=_BLOCKS_KEPT)(self._make)
+        self.instruments = offered(copies)
+        self._calendars = {name: default_calendar(name) for name in self.instruments}
+        self._block = lru_cache(maxsize=max(_BLOCKS_KEPT, 3 * len(self.instruments)))(self._make)
 
     def ticks(self, symbol: str, start_ms: int, end_ms: int) -> Iterator[Ticks]:
         """The ticks in [start, end) in order, a block at a time; ``time_msc`` is UTC here."""
@@ -66,7 +67,7 @@ class Market:
         return None
 
     def _make(self, symbol: str, block: int) -> Ticks:
-        instrument = INSTRUMENTS[symbol]
+        instrument = self.instruments[symbol]
         key = zlib.crc32(f"{self._seed}/{symbol}".encode())
         seconds = np.arange(block * BLOCK_MS, (block + 1) * BLOCK_MS, 1_000)
         is_open = self._calendars[symbol].closed_reasons(seconds) == _OPEN

@@ -87,3 +87,29 @@ class SymbolInfo(
     """A symbol."""
 
     __slots__ = ()
+
+
+class AccountInfo(
+    Struct,
+    layout="""
+    login:int trade_mode:int leverage:int limit_orders:int margin_so_mode:int trade_allowed:bool
+    trade_expert:bool margin_mode:int currency_digits:int fifo_close:bool balance:float credit:float
+    profit:float equity:float margin:float margin_free:float margin_level:float margin_so_call:float
+    margin_so_so:float margin_initial:float margin_maintenance:float assets:float liabilities:float
+    commission_blocked:float name:str server:str currency:str company:str
+    """,
+):
+    """An account."""
+
+    __slots__ = ()
+
+
+class BookInfo(
+    Struct,
+    layout="""
+    type:int price:float volume:int volume_dbl:float
+    """,
+):
+    """A row of the depth of market."""
+
+    __slots__ = ()

@@ -222,7 +222,7 @@ def _import(env: dict[str, str], world: str, feed: Feed, *, own_hours: bool, spe
     if speed:
         options += ["--speed", str(speed)]
     for _ in range(TRIES):  # an import that finds the registry killed ends with a clear line, and goes on when repeated
-        done = stack.run(env, "import", "lean", *map(str, feed.tick_files), *options, timeout=1200)
+        done = stack.run(env, "import", *map(str, feed.tick_files), *options, timeout=1200)
         if done.returncode == 0:
             return
     raise AssertionError(done.stderr)

@@ -226,7 +226,7 @@ def lean_days(settings: Settings) -> None:
         options = ["--feed", feed.name, "--zone", feed.zone, "--symbol", feed.symbol, "--into", settings.world]
         options += ["--calendar", feed.hours]
         subprocess.run(
-            [sys.executable, "-m", "infra.cli", "import", "lean", *map(str, feed.tick_files), *options],
+            [sys.executable, "-m", "infra.cli", "import", *map(str, feed.tick_files), *options],
             env=environment(settings),
             cwd=ROOT,
             check=True,

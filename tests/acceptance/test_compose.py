@@ -30,7 +30,7 @@ NODES = "kafka-1:9092,kafka-2:9092,kafka-3:9092"
 
 def test_every_component_has_its_service() -> None:
     commands = {" ".join(service["command"]) for service in COMPONENTS.values()}
-    assert commands == {"topics apply", "producer", "processor", "sink lake", "sink csv", "gateway"}
+    assert commands == {"topics apply", "producer --shard a", "processor", "sink lake", "sink csv", "gateway"}
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

@@ -23,7 +23,7 @@ from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
 from processors.pipeline import Pipeline, kept_crossed
 from processors.records import RawRecord, Records
-from producers.files import lean
+from producers.files.discovery import discover
 from producers.simulated.market import Market
 from producers.terminal import Ticks
 from schemas.columns import dtypes
@@ -164,7 +164,7 @@ async def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
 @pytest.mark.skipif(not DATA.exists(), reason=f"no real tick files at {DATA}")
 def test_a_real_dirty_feed() -> None:
     """FXCM's quotes of seven days against the FX week and the rule that bid is not above ask."""
-    files = lean.discover([DATA / "forex" / "fxcm" / "tick" / "eurusd"]).files
+    files = discover([DATA / "forex" / "fxcm" / "tick" / "eurusd"]).days
     zone = ServerZone.parse("UTC-5")
     named = SymbolSpec(symbol="EURUSD", feed="sim", shard="a", broker_name="EURUSD", digits=5, point=1e-5)
     first = int(zone.to_utc(np.array([files[0].midnight], np.int64))[0])
@@ -175,7 +175,7 @@ def test_a_real_dirty_feed() -> None:
     rejected: Counter[str] = Counter()
     kept, offsets = 0, count(2)
     for file in files:
-        day = _batch(lean.read(file).ticks, zone, offsets)
+        day = _batch(file.load().ticks, zone, offsets)
         outcome, state = step(state, day, RULES)
         rejected += Counter(Reason(reason).label for reason in outcome.reasons)
         kept += len(outcome.clean)

@@ -76,6 +76,36 @@ def pid_of(child: Child) -> int:
     return pid
 
 
+HANGING = SAY_READY + "time.sleep(60)"
+BEATING = SAY_READY + "while True: print('{\"alive\": 1}', flush=True); time.sleep(0.1)"
+
+
+class TestShards:
+    """Children that must be heard, and that do not disturb the others."""
+
+    def watched(self, folder: Path, name: str, program: str) -> Child:
+        folder.mkdir(exist_ok=True)
+        return Child(
+            Command(name, COMPONENTS, [sys.executable, "-c", program], silence=0.6, alone=True, grace=0.5), folder
+        )
+
+    def test_one_that_is_silent_for_too_long_is_killed_and_started_again(self, tmp_path: Path) -> None:
+        hung, other = self.watched(tmp_path, "hung", HANGING), self.watched(tmp_path, "other", BEATING)
+        with running([hung, other]) as (_, lines, _):
+            eventually(lambda: hung.restarts.total >= 1)
+            assert any("hangs: no word for 0.6 s; it is killed" in line for line in lines)
+            assert other.restarts.total == 0
+
+    def test_one_that_cannot_run_leaves_the_others_alone(self, tmp_path: Path) -> None:
+        wrong, failing = self.watched(tmp_path, "wrong", MISCONFIGURED), self.watched(tmp_path, "failing", FAILING)
+        other = self.watched(tmp_path, "other", BEATING)
+        with running([wrong, failing, other]) as (_, lines, _):
+            eventually(lambda: wrong.state is State.OFF and failing.restarts.total >= 1)
+            assert any("stays off until it is started anew: ARBITREX_X=1: wrong" in line for line in lines)
+            assert other.state is State.READY
+            assert other.restarts.total == 0
+
+
 class TestStack:
     def test_tiers_become_ready_in_order_and_stop_in_reverse(self, tmp_path: Path) -> None:
         noting = OBEDIENT + "\nwith open(sys.argv[1], 'a') as f: f.write(sys.argv[2] + ' ')"

@@ -75,7 +75,7 @@ def test_a_producer_takes_holidays_of_the_year_before_to_two_years_on() -> None:
     [
         ("symbols: [", "is no YAML"),
         ("- a", "the whole file"),
-        ("symbol: {}", "symbols: Field required"),
+        ("symbol: {}", "symbol: Extra inputs are not permitted"),
         ("symbols: {A: {calender: fx}}", "symbols: A: calender"),
         ("symbols: {A: fx}", "symbols: A: "),
         ("symbols: {A: {calendar: }}", "symbols: A: calendar: "),

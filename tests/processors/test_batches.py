@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
@@ -25,6 +26,10 @@ some_bytes = st.none() | st.binary(max_size=300)
 times = st.integers(0, 2**42)
 names = st.text(max_size=5)
 headers = st.lists(st.tuples(names, some_bytes), max_size=3)
+
+
+def binary(contents: Iterable[bytes | None]) -> pl.Series:
+    return pl.Series(list(contents), dtype=pl.Binary)
 
 
 def parsed(batches: Sequence[RecordBatch]) -> list[Any]:
@@ -54,7 +59,7 @@ def test_any_records_are_read_back(records: list[Out]) -> None:
 def test_columns_give_the_same(rows: list[tuple[bytes | None, bytes | None, int]], times: int) -> None:
     rows = rows * times
     stamps = np.array([time for _, _, time in rows], np.int64)
-    read = parsed([*columnar([key for key, _, _ in rows], [value for _, value, _ in rows], stamps)])
+    read = parsed([*columnar(binary(key for key, _, _ in rows), binary(value for _, value, _ in rows), stamps)])
     assert [(r.key, r.value, r.timestamp) for r in read] == rows
 
 
@@ -64,7 +69,7 @@ def test_a_batch_is_no_larger_than_brokers_take_but_for_a_single_record(size: in
     keys, stamps = [b"k"] * 7, np.arange(7)
     for batches in (
         [*batched(map(Out, keys, values, stamps.tolist()))],
-        [*columnar(keys * 20, values * 20, np.tile(stamps, 20))],
+        [*columnar(binary(keys * 20), binary(values * 20), np.tile(stamps, 20))],
     ):
         assert {batch.record_count() for batch in batches} <= ({1, 2} if size < LARGEST else {1})
         assert [record.value for record in parsed(batches)] in (values, values * 20)
@@ -77,13 +82,15 @@ async def test_a_broker_takes_them_and_others_read_them(settings: Settings) -> N
     producer = TransactionalProducer(settings.kafka, f"{settings.world}.batches", 1)
     try:
         await producer.start([name])
-        await producer.commit({name: [*columnar([b"EURUSD"] * len(values), values, np.full(len(values), time))]})
+        await producer.commit(
+            {name: [*columnar(binary([b"EURUSD"] * len(values)), binary(values), np.full(len(values), time))]}
+        )
         await producer.commit({name: [*batched([Out(b"k", b"last", time + 1, [("reason", b"x")])])]})
     finally:
         await producer.close()
-    *many, last = output(settings, topics.TICKS_CLEAN)
-    assert [message.value() for message in many] == values
-    assert {(message.key(), message.timestamp()[1]) for message in many} == {(b"EURUSD", time)}
+    *first, last = output(settings, topics.TICKS_CLEAN)
+    assert [message.value() for message in first] == values
+    assert {(message.key(), message.timestamp()[1]) for message in first} == {(b"EURUSD", time)}
     assert (last.key(), last.value(), last.timestamp()[1], last.headers()) == (
         b"k",
         b"last",

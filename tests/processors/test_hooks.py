@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 
 from processors import hooks
 
@@ -50,7 +50,7 @@ def log_of(*batches: tuple[int, list[int], dict[str, Any]]) -> bytes:
 def result_of(log: bytes, start: int, aborted: list[tuple[int, int]]) -> tuple[FetchResult, Any]:
     """What a fetcher makes of the log, and its assignment's state."""
     partition = TopicPartition("t", 0)
-    records = PartitionRecords(partition, MemoryRecords(log), aborted, start, None, None, True, READ_COMMITTED)
+    records = PartitionRecords(partition, fetcher.MemoryRecords(log), aborted, start, None, None, True, READ_COMMITTED)
     state = SimpleNamespace(paused=False, position=start)
     state.consumed_to = lambda position: setattr(state, "position", position)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
@@ -65,6 +65,7 @@ def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypat
     both = []
     for bulk in (False, True):
         if bulk:
+            monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
             monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
             monkeypatch.setattr(FetchResult, "getall", FetchResult.getall)
             hooks.unpack_in_bulk()
@@ -79,6 +80,7 @@ def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypat
 
 
 def test_bulk_sees_a_broken_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
     monkeypatch.setattr(PartitionRecords, "_unpack_records", PartitionRecords._unpack_records)
     monkeypatch.setattr(FetchResult, "getall", FetchResult.getall)
     hooks.unpack_in_bulk()

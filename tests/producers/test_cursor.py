@@ -56,8 +56,8 @@ def test_any_paging_of_a_growing_history_gives_each_tick_once_and_in_order(
 
 def test_a_second_that_outgrows_a_page_is_asked_for_twice_as_many() -> None:
     ticks = history([(offset, 1.0, 1.0) for offset in range(10)])
-    page = first_page(Cursor(FIRST_SECOND * 1_000), 4)
-    assert next_page(page, answer(ticks, page), Cursor(FIRST_SECOND * 1_000 + 3), 4) == Page(FIRST_SECOND, 8)
+    page = Page(FIRST_SECOND, 4)
+    assert next_page(page, answer(ticks, page), Cursor(FIRST_SECOND * 1_000 + 3, {b"": 1}), 4) == Page(FIRST_SECOND, 8)
 
 
 def test_ticks_that_come_late_into_the_last_millisecond_are_taken() -> None:

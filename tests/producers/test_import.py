@@ -67,7 +67,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def command(settings: Settings, files: Files, *options: str, zone: str = "UTC") -> list[str]:
-    arguments = ("import", "lean", str(files.folder), "--feed", "f", "--zone", zone, "--into", settings.world)
+    arguments = ("import", str(files.folder), "--feed", "f", "--zone", zone, "--into", settings.world)
     return [sys.executable, "-m", "infra.cli", *arguments, *options]
 
 
@@ -133,8 +133,8 @@ def test_ticks_keep_their_times_and_what_is_no_tick_is_named(settings: Settings,
     assert watermark.time == FIRST + 2 * DAY_MS + 5 * HOUR - 1
     events = [codec.decode(m.value() or b"") for m in read_all(settings, World(settings.world).topic("feed.events"))]
     assert [(e.kind, e.from_) for e in events if isinstance(e, FeedEvent)] == [
-        (EventKind.CONNECTED, FIRST + 5 * HOUR),
-        (EventKind.CONNECTED, FIRST + DAY_MS + 5 * HOUR),
+        (EventKind.HISTORY, FIRST + 5 * HOUR),
+        (EventKind.HISTORY, FIRST + DAY_MS + 5 * HOUR),
     ]
 
 

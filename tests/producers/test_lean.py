@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from infra.market.zones import ServerZone
 from producers.cursor import Cursor
-from producers.files import lean
-from producers.files.lean import TickFile
+from producers.files import days, lean
+from producers.files.days import TickDay, in_order
+from producers.files.discovery import Wanted, discover
 from producers.importer import misplaced
 from schemas.errors import SourceError, UsageError
 from tests.acceptance import oracle
@@ -21,16 +22,19 @@ DAY = date(2014, 5, 1)
 MIDNIGHT = 1_398_902_400_000
 
 
-def write(folder: Path, text: str, symbol: str = "eurusd", day: str = "20140501") -> TickFile:
+def write(folder: Path, text: str, symbol: str = "eurusd", day: str = "20140501") -> TickDay:
     path = folder / "tick" / symbol / f"{day}_quote.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{day}_{symbol}_tick_quote.csv", text)
-    return TickFile(path, symbol.upper(), date.fromisoformat(f"{day[:4]}-{day[4:6]}-{day[6:]}"))
+    found = lean.recognise(path)
+    assert found is not None
+    assert (found.symbol, found.day) == (symbol.upper(), date.fromisoformat(f"{day[:4]}-{day[4:6]}-{day[6:]}"))
+    return found
 
 
 def test_times_are_floored_and_line_ends_do_not_matter(tmp_path: Path) -> None:
-    day = lean.read(write(tmp_path, "0,1.1,1.2\r\n60.0022,1.3,1.4\n60.9,1.5,1.6\r\n86399999.999,1.7,1.8"))
+    day = write(tmp_path, "0,1.1,1.2\r\n60.0022,1.3,1.4\n60.9,1.5,1.6\r\n86399999.999,1.7,1.8").load()
     assert (day.ticks["time_msc"] - MIDNIGHT).tolist() == [0, 60, 60, 86_399_999]
     assert day.ticks["bid"].tolist() == [1.1, 1.3, 1.5, 1.7]
     assert day.ticks["ask"].tolist() == [1.2, 1.4, 1.6, 1.8]
@@ -42,7 +46,7 @@ def test_lines_that_are_no_ticks_are_named_and_the_rest_is_read(tmp_path: Path) 
     file = write(
         tmp_path, "1,1.1,1.2\r\nx,1,2\r\n2,1.1\r\n3,nan,1\r\n-1,1,1\r\n86400000,1,1\r\n1_0,1,1\r\n4,1.3,1.4\r\n\r\n"
     )
-    day = lean.read(file)
+    day = file.load()
     assert (day.ticks["time_msc"] - MIDNIGHT).tolist() == [1, 4]
     assert [(bad.line, bad.reason) for bad in day.malformed] == [
         (2, "not a number"),
@@ -77,20 +81,21 @@ def test_quick_and_careful_reading_agree(lines: list[tuple[float, ...] | str]) -
 
 
 def test_lines_out_of_order_are_put_in_order(tmp_path: Path) -> None:
-    day = lean.read(write(tmp_path, "5,1.5,1.5\n3,1.3,1.3\n5,1.6,1.6\n4,1.4,1.4\n"))
-    assert day.ticks["bid"].tolist() == [1.3, 1.4, 1.5, 1.6]
-    assert day.reordered == 2
+    day = write(tmp_path, "5,1.5,1.5\n3,1.3,1.3\n5,1.6,1.6\n4,1.4,1.4\n").load()
+    ticks, _, reordered = in_order(day.ticks, ServerZone.parse("UTC"))
+    assert ticks["bid"].tolist() == [1.3, 1.4, 1.5, 1.6]
+    assert reordered == 2
 
 
 def test_a_zip_that_is_none_is_a_clear_error(tmp_path: Path) -> None:
     file = write(tmp_path, "1,1,1\n")
     file.path.write_bytes(b"PK nonsense")
     with pytest.raises(SourceError, match=r"20140501_quote\.zip cannot be read"):
-        lean.read(file)
+        file.load()
     whole = write(tmp_path, "1,1,1\n" * 1_000).path
     whole.write_bytes(whole.read_bytes()[:60])
     with pytest.raises(SourceError, match="cannot be read"):
-        lean.read(file)
+        file.load()
 
 
 def test_files_are_found_by_symbol_and_day_and_minutes_are_ignored(tmp_path: Path) -> None:
@@ -99,22 +104,22 @@ def test_files_are_found_by_symbol_and_day_and_minutes_are_ignored(tmp_path: Pat
     minute = tmp_path / "minute" / "eurusd" / "20140501_quote.zip"
     minute.parent.mkdir(parents=True)
     minute.write_bytes(early.path.read_bytes())
-    found = lean.discover([tmp_path])
-    assert list(found.files) == [other, early, late]
+    found = discover([tmp_path])
+    assert list(found.days) == [other, early, late]
     assert list(found.ignored) == [minute]
     with pytest.raises(UsageError, match="no tick file"):
-        lean.discover([minute])
+        discover([minute])
     with pytest.raises(UsageError, match="does not exist"):
-        lean.discover([tmp_path / "nowhere"])
+        discover([tmp_path / "nowhere"])
     with pytest.raises(UsageError, match="same day of GOLD"):
-        lean.discover([tmp_path], "GOLD")
+        discover([tmp_path], Wanted("GOLD"))
 
 
 @given(st.integers(0, 6), st.lists(st.integers(1, 10**9), min_size=1))
 def test_digits_are_those_the_prices_were_written_with(places: int, numbers: list[int]) -> None:
     numbers = [*numbers, numbers[0] * 10 + 1]
     prices = np.array([float(f"{number / 10**places:.{places}f}") for number in numbers])
-    assert lean.digits(prices) == places
+    assert days.digits(prices) == places
 
 
 def test_files_before_what_was_published_are_misplaced_unless_an_import_published_them(tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_files_before_what_was_published_are_misplaced_unless_an_import_publishe
 def test_real_files_are_read_to_the_last_line(folder: str, count: int, digits: int) -> None:
     if not oracle.DATA.exists():
         pytest.skip(f"no {oracle.DATA}")
-    days = [lean.read(file) for file in lean.discover([oracle.DATA / folder]).files]
-    assert sum(len(day.ticks) for day in days) == count
-    assert not any(day.malformed or day.reordered for day in days)
-    assert lean.digits(days[0].ticks["bid"]) == digits
+    read = [day.load() for day in discover([oracle.DATA / folder]).days]
+    assert sum(len(day.ticks) for day in read) == count
+    assert not any(day.malformed or in_order(day.ticks, ServerZone.parse("UTC"))[2] for day in read)
+    assert days.digits(read[0].ticks["bid"]) == digits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from threading import Event
 from typing import Any
@@ -46,14 +47,16 @@ class StepClock:
 class Recorder(Publisher):
     """Keeps what is published."""
 
-    def __init__(self) -> None:
-        self.feed, self.shard = "sim", "a"
+    def __init__(self, zone: ServerZone = ZONE) -> None:
+        self.feed, self.shard, self.zone = "sim", "a", zone
         self.columns: list[TickColumns] = []
         self.kept: dict[str, Cursor] = {}
+        self.late: Counter[str] = Counter()
         self.said: list[Control | TickColumns] = []
 
-    def ticks(self, symbol: str, ticks: TickColumns) -> None:
+    def ticks(self, symbol: str, ticks: TickColumns, *, correction: bool = False) -> None:
         assert symbol
+        self.late[symbol] += len(ticks) if correction else 0
         self.columns.append(ticks)
         self.said.append(ticks)
 
@@ -62,7 +65,7 @@ class Recorder(Publisher):
         self.said.append(control)
 
     def cursor(self, cursor: CursorRecord, time: int) -> None:
-        assert cursor.last_msc == ZONE.to_server(np.array([time]))[0]
+        assert cursor.last_msc == self.zone.to_server(np.array([time]))[0]
         self.kept[cursor.symbol] = from_record(cursor, time)
 
     def flush(self, timeout: float) -> bool:
@@ -70,7 +73,7 @@ class Recorder(Publisher):
 
 
 def poller(terminal: Terminal, clock: Clock, recorder: Recorder, cursors: dict[str, Cursor], **settings: Any) -> Poller:
-    shard = Shard(terminal, ZONE, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
+    shard = Shard(terminal, recorder.zone, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
     return Poller(shard, cursors, {name: name for name in cursors})
 
 
@@ -105,6 +108,7 @@ class Hesitating(SimulatedTerminal):
 
     def __init__(self, clock: StepClock) -> None:
         super().__init__(Market(7), ZONE, clock)
+        self.initialize()
         self._now = clock
 
     def symbol_info_tick(self, symbol: str, /) -> Tick | None:
@@ -119,14 +123,16 @@ class Hesitating(SimulatedTerminal):
         return ticks
 
     def _history(self, symbol: str) -> Sequence[int]:
-        every = {"A": [0, 1_300], "B": [0, 1_490]}[symbol]
+        every = {"A": [-5_000, 0, 1_300], "B": [-5_000, 0, 1_490]}[symbol]
         return [CHANGE + 5 * HOUR + at for at in every if CHANGE + 5 * HOUR + at <= self._now.now]
 
 
 def test_no_tick_comes_after_its_watermark_when_a_poll_was_held_up_between_two_probes() -> None:
     clock, recorder = StepClock(CHANGE + 5 * HOUR), Recorder()
     start = Cursor(clock.now - 1)
-    polls = poller(Hesitating(clock), clock, recorder, {"A": start, "B": start}, watermark_margin_ms=100)
+    polls = poller(
+        Hesitating(clock), clock, recorder, {"A": start, "B": start}, watermark_margin_ms=100, patience_seconds=0
+    )
     polls.cycle()
     clock.now = CHANGE + 5 * HOUR + 1_000
     for _ in range(3):

@@ -81,10 +81,10 @@ def test_what_was_published_is_the_market_after_kills(settings: Settings, world:
     settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=600)
     for _ in range(10):
         before = count(settings)
-        with Child(settings, "producer") as child:
+        with Child(settings, "producer", "--shard", "a") as child:
             eventually(lambda: count(settings) > before + 2_000)  # noqa: B023
             child.kill()
-    with Child(settings, "producer"):
+    with Child(settings, "producer", "--shard", "a"):
         before = count(settings)
         eventually(lambda: count(settings) > before + 2_000)
     ticks, controls = published(settings, world, codec)
@@ -104,7 +104,7 @@ def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
     def watermarks() -> int:
         return sum(control.kind == ControlKind.WATERMARK for _, control in published(settings, world, codec)[1])
 
-    with Child(settings, "producer"):
+    with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: count(settings) > 10_000 and watermarks() > 20, every=0.5)
     highest: dict[tuple[int, str], int] = {}
     reached: dict[int, int] = {}
@@ -126,14 +126,14 @@ def test_a_watermark_is_in_every_partition_of_its_shard_and_behind_its_ticks(
 
 def test_a_first_start_begins_two_hours_back_and_goes_on(settings: Settings, world: World, codec: Codec) -> None:
     settings = with_source(settings)
-    with Child(settings, "producer"):
+    with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: count(settings) > 20_000)
     standing = restore(settings, codec, feed="sim", shard="a")
     first, _ = published(settings, world, codec)
     for symbol, cursor in standing.cursors.items():
         assert cursor.last_msc == first[symbol][-1].ts_event
         assert cursor.taken == first[symbol][-1].ordinal + 1
-    with Child(settings, "producer"):
+    with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]))
     ticks, controls = published(settings, world, codec)
     check_complete(settings, ticks, controls)

@@ -1,0 +1,65 @@
+"""What a shard knows of one of its series while it polls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from producers.cursor import PAGE, Cursor, Times
+from producers.recent import Recent
+
+_FIRST_PAUSE_MS: Final = 250
+_LONGEST_PAUSE_MS: Final = 5_000
+
+
+@dataclass(slots=True)
+class Series:
+    """Times are UTC milliseconds."""
+
+    broker_name: str
+    symbol: str
+    cursor: Cursor
+    recent: Recent
+    count: int = PAGE
+    """Rows that the terminal can give at once."""
+    changed: bool = False
+    """Its cursor moved since it was kept."""
+    moved_ms: int = 0
+    confirmed: bool = False
+    """It was fetched once more after it fell silent: a probe cannot tell of a second tick in the same millisecond."""
+    retry_ms: int = 0
+    """Not to be asked for before."""
+    failures: int = 0
+    """In a row."""
+    lacking_ms: int | None = None
+    """Since when the terminal does not show the history that leads up to the cursor."""
+    anchored: bool = False
+    """The terminal has shown history from before the cursor, or its very tick."""
+    dropped: bool = False
+    """The broker does not offer it now."""
+    reread_ms: int = 0
+    """When its last minutes were read again."""
+    shown: int = 0
+    """The server's time of its newest tick as a probe told it."""
+
+    def waits(self, now: int) -> bool:
+        """Whether it is to be left alone after a failure."""
+        return now < self.retry_ms
+
+    def failed(self, now: int) -> None:
+        """Wait before the next call, longer each time."""
+        self.retry_ms = now + min(_FIRST_PAUSE_MS << min(self.failures, 10), _LONGEST_PAUSE_MS)
+        self.failures += 1
+
+    def lacks(self, times: Times) -> bool:
+        """Whether an answer, asked from the cursor's second on, begins behind it: then what led up to it is missing.
+
+        A series that was never read has no tick to be looked for: it must have been seen to begin earlier.
+        """
+        if not len(times) or int(times[0]) <= self.cursor.last_msc:
+            return False
+        return bool(self.cursor.seen) or not self.anchored
+
+    def behind(self, probe: int | None) -> bool:
+        """Whether ticks after the cursor are known of, or may be there."""
+        return not self.dropped and (probe is None or self.failures > 0 or probe > self.cursor.last_msc)

@@ -1,0 +1,214 @@
+"""What is published through each fault of a terminal is what its broker ever had: each tick once, or in a gap."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from threading import Event
+
+import numpy as np
+import pytest
+
+from infra.market.zones import ServerZone
+from infra.settings import ProducerSettings
+from infra.symbols import Symbols
+from producers.cursor import Cursor
+from producers.encoding import TickColumns
+from producers.failures import TerminalAwayError
+from producers.poll import Poller
+from producers.publisher import Publisher
+from producers.recent import Recent
+from producers.shard import Shard
+from producers.simulated.faults import Faults
+from producers.simulated.history import History
+from producers.simulated.market import Market
+from producers.simulated.terminal import SimulatedTerminal
+from producers.terminal import TICK_DTYPE, Ticks
+from schemas.records import Control, ControlKind, EventKind, FeedEvent
+from schemas.records import Cursor as CursorRecord
+
+ZONE = ServerZone.parse("New_York+7")
+START = int(datetime(2026, 3, 3, 14, tzinfo=UTC).timestamp() * 1_000)
+SYMBOLS = ("EURUSD", "BTCUSD", "XAUUSD")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def now_us(self) -> int:
+        return self.now * 1_000
+
+    def now_ms(self) -> int:
+        return self.now
+
+
+class Recorder(Publisher):
+    """A world that keeps everything."""
+
+    def __init__(self) -> None:
+        self.feed, self.shard = "sim", "a"
+        self.found: dict[str, list[tuple[int, int, float, float]]] = {symbol: [] for symbol in SYMBOLS}
+        self.corrections = 0
+        self.controls: list[Control] = []
+        self.events: list[FeedEvent] = []
+        self.mark = -1
+
+    def ticks(self, symbol: str, ticks: TickColumns, *, correction: bool = False) -> None:
+        rows = list(
+            zip(ticks.ts_event.tolist(), ticks.ordinal.tolist(), ticks.bid.tolist(), ticks.ask.tolist(), strict=True)
+        )
+        self.corrections += len(rows) if correction else 0
+        if not correction:
+            assert rows[0][0] > self.mark, "a tick came after its watermark"
+        self.found[symbol] += rows
+
+    def control(self, control: Control) -> None:
+        self.controls.append(control)
+
+    def watermark(self, control: Control, symbols: Iterable[str]) -> None:
+        assert set(symbols) == set(SYMBOLS)
+        assert control.time > self.mark
+        self.mark = control.time
+
+    def event(self, event: FeedEvent) -> None:
+        self.events.append(event)
+
+    def cursor(self, cursor: CursorRecord, time: int) -> None: ...
+
+    def flush(self, timeout: float) -> bool:
+        return timeout >= 0
+
+
+class Run:
+    """A poller before a terminal with a script of faults, in a time of its own."""
+
+    def __init__(self, *script: str, seed: int = 7, patience: float = 30) -> None:
+        self.clock, self.out = Clock(), Recorder()
+        self.faults = Faults.parse(script, seed)
+        self.market = Market(seed)
+        self.history = History(self.market, self.faults)
+        wanted = ProducerSettings(
+            symbols=SYMBOLS, patience_seconds=patience, reread_seconds=5, reread_minutes=5, quiet_margin_ms=500
+        )
+        self.terminal = SimulatedTerminal(self.market, ZONE, self.clock, self.faults)
+        self.shard = Shard(self.terminal, ZONE, self.clock, self.out, wanted, Symbols({}), Event())
+        self.poller = Poller(self.shard, {s: Cursor(START - 1) for s in SYMBOLS}, {s: s for s in SYMBOLS})
+        self.connect()
+
+    def connect(self) -> None:
+        if self.terminal.initialize():
+            for symbol in SYMBOLS:
+                self.terminal.symbol_select(symbol, True)
+        self.poller.connected()
+
+    def go(self, seconds: float, step_ms: int = 700) -> None:
+        end = self.clock.now + int(seconds * 1_000)
+        while self.clock.now < end:
+            self.clock.now += step_ms
+            try:
+                self.poller.cycle()
+            except TerminalAwayError:
+                self.connect()
+
+    def gaps(self, symbol: str) -> list[tuple[int, int]]:
+        found = [c for c in self.out.controls if c.kind == ControlKind.GAP and c.symbol == symbol]
+        return [(c.from_ or 0, c.to or 0) for c in found]
+
+    def check(self) -> int:
+        """How many ticks are in gaps; the others are there once each, in their places' own identities."""
+        lost = 0
+        for symbol in SYMBOLS:
+            found = self.out.found[symbol]
+            assert len({(ts, ordinal) for ts, ordinal, _, _ in found}) == len(found), "an identity is there twice"
+            whole = [np.empty(0, TICK_DTYPE), *self.history.ever(symbol, START, self.clock.now - 60_000)]
+            ever = keys(np.concatenate(whole))
+            published = Counter(
+                row for row in ((ts, bid, ask) for ts, _, bid, ask in found) if row[0] < self.clock.now - 60_000
+            )
+            missing = ever - published
+            assert not published - ever
+            for ts, _, _ in missing.elements():
+                assert any(since <= ts < until for since, until in self.gaps(symbol)), (symbol, ts - START)
+            lost += missing.total()
+        return lost
+
+
+def keys(ticks: Ticks) -> Counter[tuple[int, float, float]]:
+    return Counter(zip(ticks["time_msc"].tolist(), ticks["bid"].tolist(), ticks["ask"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["cold=20"],
+        ["fail=0.4"],
+        ["memory=600"],
+        ["pipe@every30+1"],
+        ["lag=4"],
+        ["late=0.05"],
+        ["flood=15000@2026-03-03T14:01:00Z+1"],
+        ["offline@2026-03-03T14:01:00Z+40"],
+        ["drop=XAUUSD@2026-03-03T14:01:00Z+40"],
+        ["fail=0.2", "late=0.05", "lag=2", "pipe@every40+1", "cold=10", "flood=11000@every200+1"],
+    ],
+    ids=lambda script: "+".join(each.split("=")[0].split("@")[0] for each in script),
+)
+def test_nothing_is_lost_or_doubled(script: list[str]) -> None:
+    run = Run(*script)
+    run.go(170)
+    assert run.check() == 0
+    assert all(len(found) > 100 for found in run.out.found.values())
+    assert run.out.mark > run.clock.now - 90_000, "watermarks go on"
+    corrected = any(each.startswith(("late", "drop")) for each in script)
+    assert (run.out.corrections > 10) == corrected
+
+
+@pytest.mark.parametrize("worst", ["late=0.03", "forget@every70+1"])  # a late tick forgotten first was never seen
+def test_nothing_is_lost_or_doubled_in_any_mixture(worst: str) -> None:
+    script = ["fail=0.3@every20+7", "lag=3@every50+20", "pipe@every30+2", "cold=8@every100+60", "offline@every80+15"]
+    run = Run(worst, *script, seed=len(worst))
+    run.go(120)
+    run.check()
+
+
+def test_what_the_terminal_has_lost_is_a_gap_with_its_bounds_and_said_once() -> None:
+    run = Run("forget@2026-03-03T14:02:00Z+60", "fail=1@2026-03-03T14:01:00Z+125", patience=20)
+    run.go(320)
+    assert run.check() > 50
+    for symbol in SYMBOLS:
+        ((since, until),) = run.gaps(symbol)
+        times = [ts for ts, *_ in run.out.found[symbol]]
+        assert since - 1 in times
+        assert until in times
+        assert START + 55_000 < since < START + 62_000 < START + 180_000 <= until < START + 195_000
+    assert run.out.mark > START + 250_000
+
+
+def test_history_that_comes_after_all_is_no_gap() -> None:
+    run = Run("cold=25", patience=30)
+    run.go(120)
+    assert not any(c.kind == ControlKind.GAP for c in run.out.controls)
+    assert run.check() == 0
+
+
+def test_a_symbol_that_the_broker_drops_and_offers_again_is_told() -> None:
+    run = Run("drop=XAUUSD@2026-03-03T14:01:00Z+40")
+    run.go(180)
+    told = [(event.kind, event.symbol) for event in run.out.events]
+    assert told == [(EventKind.DISCONNECTED, "XAUUSD"), (EventKind.CONNECTED, "XAUUSD")]
+
+
+def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> None:
+    run = Run("late=0.05")
+    run.go(120)
+    known = {s: Recent(START) for s in SYMBOLS}
+    for symbol, rows in run.out.found.items():
+        ticks = np.zeros(len(rows), TICK_DTYPE)
+        ticks["bid"], ticks["ask"] = [row[2] for row in rows], [row[3] for row in rows]
+        known[symbol].add(ticks, np.array([row[0] for row in rows]))
+    cursors = {series.symbol: series.cursor for series in run.poller._series}
+    run.poller = Poller(run.shard, cursors, {s: s for s in SYMBOLS}, recent=known, watermark=run.out.mark)
+    run.go(120)
+    assert run.check() == 0
