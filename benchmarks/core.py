@@ -18,16 +18,18 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from infra.market.calendar import default_calendar
 from infra.settings import BarSettings
+from infra.worlds import World
 from processors import hooks
 from processors.core.recall import released
 from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Rules
+from processors.drafts import Drafts
 from processors.unpacking import Log
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.definitions import NAMES, Schema, definition
-from schemas.records import Control, ControlKind, SymbolSpec, Tick
+from schemas.records import Control, ControlKind, Progress, SymbolSpec, Tick
 
 START = 1_757_894_400_000  # Monday 2025-09-15
 FEED, SHARD = "bench", "a"
@@ -126,7 +128,8 @@ def main() -> None:
     codec, rules = Codec(Ids()), Rules((*BarSettings().timeframes, *arguments.also))
     stream = specs(symbols) + ticks(symbols, arguments.batch * arguments.batches, arguments.rate)
     state, count, bars = State(), 0, 0
-    spent = dict.fromkeys(("unpack", "decode", "step", "encode"), 0.0)
+    spent = dict.fromkeys(("unpack", "decode", "step", "draft"), 0.0)
+    drafts = Drafts(World("bench"), codec, 0)
     hooks.calm_garbage_collector()
     for start in range(0, len(stream), arguments.batch):
         part = stream[start : start + arguments.batch]
@@ -139,17 +142,17 @@ def main() -> None:
             decoded.bad,
             records.keys,
             records.timestamps,
-            range(start, start + len(part)),
+            records.offsets + start,
         )
         (outcome, state), stepping = measured(
             lambda batch=batch, state=state: step(released(state, batch.frame), batch, rules)
         )
-        made = [*(item.bar for item in outcome.closed), *(live for live, _ in outcome.live)]
-        _, encoding = measured(lambda made=made: [codec.encode(record) for record in made])
+        done = Progress(next_offset=start + len(part))
+        _, drafting = measured(lambda records=records, outcome=outcome, done=done: drafts.unit(records, outcome, done))
         if start:  # the first batch holds the specs and warms caches
             count += decoded.frame.height
             bars += len(outcome.closed)
-            for name, seconds in zip(spent, (unpacking, decoding, stepping, encoding), strict=True):
+            for name, seconds in zip(spent, (unpacking, decoding, stepping, drafting), strict=True):
                 spent[name] += seconds
         if outcome.dead or outcome.repeats:
             raise SystemExit(

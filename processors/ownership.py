@@ -18,9 +18,10 @@ from infra.settings import Settings
 from infra.worlds import World
 from processors.core.state import State, lose, progress, restore
 from processors.core.types import Rules
+from processors.drafts import Drafts
 from processors.partition import Partition
+from processors.producer import TransactionalProducer
 from processors.standing import Reader, Stand
-from processors.transaction import Writer
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, ComponentError
 from schemas.records import EventKind, FeedEvent
@@ -47,7 +48,7 @@ class Ownership:
         self._codec = codec
         self._reader = Reader(settings, codec, rules)
         self._partitions: dict[int, Partition] = {}
-        self._writers: dict[int, Writer] = {}
+        self._producers: dict[int, TransactionalProducer] = {}
         self._threads = ThreadPoolExecutor(thread_name_prefix="takeover")
         self.on_opened: Callable[[int], None] = lambda _: None
         """Called after each takeover with the number of partitions."""
@@ -66,8 +67,8 @@ class Ownership:
         await self.release()  # an assignment may follow the one before without a revocation in between
         self.epoch += 1
         epoch = self.epoch
-        lost = [self._writers.pop(number) for number in list(self._writers) if number not in bounds]
-        new = [number for number in bounds if number not in self._writers]
+        lost = [self._producers.pop(number) for number in list(self._producers) if number not in bounds]
+        new = [number for number in bounds if number not in self._producers]
         await asyncio.gather(*map(self._fence, new), _close(lost))
         stands = await self._in_thread(self._reader.read_back, sorted(bounds))
         partitions = (self._stand(number, epoch, stands[number], bounds[number]) for number in bounds)
@@ -95,14 +96,15 @@ class Ownership:
 
     async def shut_down(self) -> None:
         """Let the producers go."""
-        writers = list(self._writers.values())
-        self._writers.clear()
-        await _close(writers)
+        producers = list(self._producers.values())
+        self._producers.clear()
+        await _close(producers)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _fence(self, number: int) -> None:
-        writer = self._writers[number] = Writer(self._settings.kafka, self._world, self._codec, number)
-        await writer.start()
+        name = self._world.transactional_id(number)
+        producer = self._producers[number] = TransactionalProducer(self._settings.kafka, name, number)
+        await producer.start(self._drafts(number).topics)
 
     async def _stand(self, number: int, epoch: int, stand: Stand, bounds: tuple[int, int]) -> Partition:
         first, end = bounds
@@ -119,7 +121,9 @@ class Ownership:
             state = await self._record_loss(number, stand, state, first)
             next_offset = first
         struck = deque(offset for offset in stand.dead if offset >= next_offset - STRIKE_WINDOW)
-        return Partition(number, epoch, self._writers[number], state, next_offset, next_offset, end, struck)
+        return Partition(
+            number, epoch, self._producers[number], self._drafts(number), state, next_offset, next_offset, end, struck
+        )
 
     async def _record_loss(self, number: int, stand: Stand, state: State, first: int) -> State:
         """The state once it is recorded that records before ``first`` are gone.
@@ -132,16 +136,20 @@ class Ownership:
         feed = stand.live[0].feed if stand.live else ""
         event = FeedEvent(time=last, kind=EventKind.RETENTION_LOSS, feed=feed, shard="", from_=last, text=text)
         if not accepted:
-            await self._writers[number].note(event)
+            await self._producers[number].commit(self._drafts(number).note(event))
             raise ComponentError(f"{text}; to go on without them set ARBITREX_PROCESSOR__ACCEPT_LOSS=true")
         state, news = lose(state, self._rules)
-        await self._writers[number].go_on(event, [(live, first - 1) for live in news], progress(state, first))
+        draft = self._drafts(number).going_on(event, [(live, first - 1) for live in news], progress(state, first))
+        await self._producers[number].commit(draft)
         log.warning("records lost to retention", text=text)
         return state
+
+    def _drafts(self, number: int) -> Drafts:
+        return Drafts(self._world, self._codec, number)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
-async def _close(writers: Iterable[Writer]) -> None:
-    await asyncio.gather(*(writer.close() for writer in writers))
+async def _close(producers: Iterable[TransactionalProducer]) -> None:
+    await asyncio.gather(*(producer.close() for producer in producers))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from processors.core.state import State
+from processors.drafts import Drafts
+from processors.producer import TransactionalProducer
 from processors.records import Records
-from processors.transaction import Writer
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +20,8 @@ class Partition:
     number: int
     epoch: int
     """Of the assignment; says of a fetched batch which seek it came from."""
-    writer: Writer
+    producer: TransactionalProducer
+    drafts: Drafts
     state: State
     """After the last batch that was handed to the step."""
     next_offset: int

@@ -18,11 +18,11 @@ from processors.core.recall import Lack, lacking, recalled, released
 from processors.core.state import progress
 from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
+from processors.drafts import Draft, dead_reason
 from processors.isolation import isolate
 from processors.ownership import STRIKE_WINDOW
 from processors.partition import Fetch, Partition
 from processors.standing import Reader
-from processors.transaction import Draft, dead_reason
 from schemas.batch import SMALL, decode_batch
 from schemas.codec import Codec
 from schemas.errors import ComponentError
@@ -84,19 +84,19 @@ class Pipeline:
         partition = fetch.partition
         outcome, partition.state = isolate(self._step, partition.state, batch)
         crossed = kept_crossed(batch.frame, outcome.clean)
-        draft = partition.writer.draft(fetch.records, outcome, progress(partition.state, fetch.next_offset))
+        draft = partition.drafts.unit(fetch.records, outcome, progress(partition.state, fetch.next_offset))
         return Work(fetch, outcome, crossed, draft)
 
     async def commit(self, work: Work) -> None:
         """Write the work's transaction.
 
         Raises ComponentError when its partition has more dead letters than allowed (nothing is written then),
-        FencedError and BrokerError as `Writer.commit`.
+        FencedError and BrokerError as `TransactionalProducer.commit`.
         """
         fetch, partition = work.fetch, work.fetch.partition
         self._strike(partition, work)
         with metrics.TRANSACTION_SECONDS.time():
-            await partition.writer.commit(work.draft)
+            await partition.producer.commit(work.draft)
         partition.next_offset = fetch.next_offset
         _measure(work)
 

@@ -15,7 +15,7 @@ from infra.worlds import World
 from processors.core.recall import Found, Lack
 from processors.core.series import series_of
 from processors.core.types import ClosedBar, Rules
-from processors.transaction import dead_reason
+from processors.drafts import dead_reason
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.columns import dtypes

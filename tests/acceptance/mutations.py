@@ -34,8 +34,8 @@ from processors.core.recall import Found, lacking, recalled, released
 from processors.core.state import State, progress, restore
 from processors.core.step import step
 from processors.core.types import Batch, ClosedBar, Outcome, Reason, Rules
+from processors.drafts import dead_reason
 from processors.isolation import isolate
-from processors.transaction import dead_reason
 from schemas import records as types
 from schemas.batch import decode_batch
 from schemas.codec import HEADER, Codec

@@ -18,9 +18,11 @@ from infra import metrics
 from infra.market.calendar import parse_calendar
 from infra.market.zones import ServerZone
 from infra.settings import Settings
+from infra.worlds import World
 from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Outcome, Reason, Rules
+from processors.drafts import Drafts
 from processors.pipeline import Pipeline, kept_crossed
 from processors.records import RawRecord, Records
 from producers.files.discovery import discover
@@ -151,8 +153,8 @@ async def test_kept_crossed_quotes_are_counted_by_a_metric() -> None:
     controls = opened("EURUSD", FRIDAY - HOUR, crossed=CrossedPolicy.KEEP)
     records = [*map(message, controls), *map(message, usual)]
     read = Records.of(RawRecord(each.key, CODEC.encode(each.record), at, each.stamp) for at, each in enumerate(records))
-    writer = SimpleNamespace(draft=lambda *_: {}, commit=AsyncMock())
-    partition = SimpleNamespace(number=0, state=State(), struck=deque(), writer=writer, next_offset=0, end=0)
+    partition: Any = SimpleNamespace(number=0, state=State(), struck=deque(), next_offset=0, end=0)
+    partition.drafts, partition.producer = Drafts(World("test"), CODEC, 0), AsyncMock()
     pipeline = Pipeline(Settings(), CODEC, RULES)
     fetch: Any = SimpleNamespace(records=read, partition=partition, next_offset=len(read))
     before = metrics.TICKS_CROSSED._value.get()

@@ -9,8 +9,8 @@ from processors.partition import Partition
 
 
 def partition(pending: int) -> Partition:
-    writer: Any = None
-    found = Partition(0, 1, writer, State(), 0, 0, 0, deque())
+    nobody: Any = None
+    found = Partition(0, 1, nobody, nobody, State(), 0, 0, 0, deque())
     found.pending = pending
     return found
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from infra import topics
-from infra.settings import KafkaSettings
 from infra.topics import Topic
 from infra.worlds import World
 from processors.batches import Headers, Out, RecordBatch, batched, columnar
 from processors.core.types import Outcome, Reason
-from processors.producer import TransactionalProducer
 from processors.records import Records
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError
@@ -37,49 +35,41 @@ Draft = Mapping[str, Sequence[RecordBatch]]
 """What a transaction will write: batches by the topic's full name."""
 
 
-class Writer:
-    """Writes the transactions of one source partition."""
+class Drafts:
+    """Drafts of one source partition's transactions. Pure."""
 
-    def __init__(self, kafka: KafkaSettings, world: World, codec: Codec, partition: int) -> None:
+    def __init__(self, world: World, codec: Codec, partition: int) -> None:
         self._codec = codec
-        self._producer = TransactionalProducer(kafka, world.transactional_id(partition), partition)
         self._partition = partition
         self._topics = {topic.name: world.topic(topic.name) for topic in _WRITTEN}
         self._source = world.topic(topics.TICKS_RAW.name).encode()
 
-    async def start(self) -> None:
-        """Become the partition's owner. Raises as `TransactionalProducer.start`."""
-        await self._producer.start(self._topics.values())
+    @property
+    def topics(self) -> list[str]:
+        """All that may be written."""
+        return list(self._topics.values())
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await self._producer.close()
-
-    def draft(self, records: Records, outcome: Outcome, progress: Progress) -> Draft:
-        """All that ``records`` gave, with ``progress``, encoded. Pure."""
+    def unit(self, records: Records, outcome: Outcome, progress: Progress) -> Draft:
+        """All that ``records`` gave, with ``progress``."""
         page = _Page()
         self._results(page, records, outcome)
         self._dead_letters(page, records, outcome)
         self._stand(page, progress, int(records.timestamps[-1]))
         return {self._topics[topics.TICKS_CLEAN.name]: [*_clean(records, outcome)], **self._batches(page)}
 
-    async def commit(self, draft: Draft) -> None:
-        """Write a draft as one transaction. Raises as `TransactionalProducer.commit`."""
-        await self._producer.commit(draft)
-
-    async def note(self, event: FeedEvent) -> None:
-        """Write an event in a transaction of its own. Raises as `commit`."""
+    def note(self, event: FeedEvent) -> Draft:
+        """An event by itself."""
         page = _Page()
         self._event(page, event)
-        await self.commit(self._batches(page))
+        return self._batches(page)
 
-    async def go_on(self, event: FeedEvent, news: Sequence[tuple[LiveBars, int]], progress: Progress) -> None:
-        """Write an event, and with it live bars and progress to go on from. Raises as `commit`."""
+    def going_on(self, event: FeedEvent, news: Sequence[tuple[LiveBars, int]], progress: Progress) -> Draft:
+        """An event, and with it live bars and progress to go on from."""
         page = _Page()
         self._event(page, event)
         self._live(page, news, event.time)
         self._stand(page, progress, event.time)
-        await self.commit(self._batches(page))
+        return self._batches(page)
 
     def _batches(self, page: _Page) -> Draft:
         return {self._topics[name]: [*batched(records)] for name, records in page.records.items()}

@@ -11,8 +11,9 @@ from infra import topics
 from infra.settings import Settings
 from infra.worlds import World
 from processors.core.types import Outcome, Reason
+from processors.drafts import LARGEST_DEAD_LETTER, Draft, Drafts, dead_reason
+from processors.producer import TransactionalProducer
 from processors.records import RawRecord, Records
-from processors.transaction import LARGEST_DEAD_LETTER, Writer, dead_reason
 from schemas.codec import Codec
 from schemas.errors import ArbitrexError, BrokerError, DecodeError, FencedError, ProcessingError, UnknownSchemaError
 from schemas.records import Progress
@@ -25,17 +26,19 @@ PARTITION = 2
 
 
 @asynccontextmanager
-async def writer(settings: Settings, codec: Codec) -> AsyncIterator[Writer]:
-    found = Writer(settings.kafka, World(settings.world), codec, PARTITION)
+async def owner(settings: Settings, codec: Codec) -> AsyncIterator[TransactionalProducer]:
+    world = World(settings.world)
+    producer = TransactionalProducer(settings.kafka, world.transactional_id(PARTITION), PARTITION)
     try:
-        await found.start()
-        yield found
+        await producer.start(Drafts(world, codec, PARTITION).topics)
+        yield producer
     finally:
-        await found.close()
+        await producer.close()
 
 
-async def commit(writer: Writer, records: Records, outcome: Outcome) -> None:
-    await writer.commit(writer.draft(records, outcome, Progress(next_offset=records.offsets[-1] + 1)))
+def drafted(settings: Settings, codec: Codec, records: Records, outcome: Outcome) -> Draft:
+    progress = Progress(next_offset=int(records.offsets[-1]) + 1)
+    return Drafts(World(settings.world), codec, PARTITION).unit(records, outcome, progress)
 
 
 def outcome(clean: list[int], rejected: list[int], dead: list[tuple[int, ArbitrexError]] | None = None) -> Outcome:
@@ -54,14 +57,14 @@ def records(count: int, start: int) -> Records:
 
 
 async def test_a_zombie_is_fenced_and_leaves_no_trace(settings: Settings, codec: Codec) -> None:
-    async with writer(settings, codec) as old:
-        await commit(old, records(3, 0), outcome([0, 1], [2]))
-        async with writer(settings, codec) as new:
+    async with owner(settings, codec) as old:
+        await old.commit(drafted(settings, codec, records(3, 0), outcome([0, 1], [2])))
+        async with owner(settings, codec) as new:
             with pytest.raises(FencedError, match="another worker"):
-                await commit(old, records(3, 3), outcome([0, 1, 2], []))
-            await commit(new, records(3, 3), outcome([0, 2], [1]))
+                await old.commit(drafted(settings, codec, records(3, 3), outcome([0, 1, 2], [])))
+            await new.commit(drafted(settings, codec, records(3, 3), outcome([0, 2], [1])))
             with pytest.raises(BrokerError):  # and nothing helps it any more
-                await commit(old, records(3, 6), outcome([0, 1, 2], []))
+                await old.commit(drafted(settings, codec, records(3, 6), outcome([0, 1, 2], [])))
     assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0", b"1", b"3", b"5"]
     assert [m.value() for m in output(settings, topics.TICKS_REJECTED)] == [b"2", b"4"]
     assert {m.partition() for m in output(settings, topics.TICKS_CLEAN)} == {PARTITION}
@@ -75,8 +78,8 @@ async def test_what_a_zombie_left_open_is_aborted_by_the_next_owner(settings: Se
     producer.begin_transaction()
     producer.produce(name, b"half", b"EURUSD", PARTITION, timestamp=recent_ms())
     producer.flush(20)
-    async with writer(settings, codec) as new:
-        await commit(new, records(1, 0), outcome([0], []))
+    async with owner(settings, codec) as new:
+        await new.commit(drafted(settings, codec, records(1, 0), outcome([0], [])))
     assert [m.value() for m in output(settings, topics.TICKS_CLEAN)] == [b"0"]
 
 
@@ -84,8 +87,8 @@ async def test_dead_letters_keep_bytes_and_say_where_from(settings: Settings, co
     time = recent_ms()
     batch = Records.of([RawRecord(None, None, 7, time), RawRecord(b"k", b"x" * (LARGEST_DEAD_LETTER + 1), 9, -1)])
     dead: list[tuple[int, ArbitrexError]] = [(0, DecodeError("no value")), (1, UnknownSchemaError("no such id"))]
-    async with writer(settings, codec) as found:
-        await commit(found, batch, outcome([], [], dead))
+    async with owner(settings, codec) as found:
+        await found.commit(drafted(settings, codec, batch, outcome([], [], dead)))
     first, second = output(settings, topics.DEAD_LETTERS)
     source = World(settings.world).topic("ticks.raw").encode()
     assert (first.key(), first.value(), first.timestamp()[1]) == (None, None, time)
