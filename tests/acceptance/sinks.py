@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,7 @@ from tests.sinks.stores import SYMBOLS, bar, tick
 from tests.support import ROOT, environment, eventually
 
 SESSION_MS: Final = 6_000
+_DRAIN_SECONDS: Final = 240
 SINK: Final = ("-m", "infra.cli", "sink", "lake")
 WORKER: Final = ("-m", "tests.acceptance.sink_worker")
 PROGRAMS: Final = {"sink-a": SINK, "sink-b": SINK, "rival": (*WORKER, "rival"), "optimizer": (*WORKER, "optimizer")}
@@ -277,8 +278,7 @@ def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:
             feeding.set()
             threads[0].join()
         programs.stop(["sink-b", "rival"])
-        programs.keep(["sink-a", "optimizer"])
-        report.drained = _drained(settings)
+        report.drained = _drained(settings, lambda: programs.keep(["sink-a", "optimizer"]))
         programs.stop(["sink-a", "optimizer"])
         reading.set()
         threads[1].join()
@@ -290,8 +290,9 @@ def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:
     return report
 
 
-def _drained(settings: Settings) -> bool:
+def _drained(settings: Settings, keep: Callable[[], None]) -> bool:
     def there() -> bool:
+        keep()
         lake = ends(settings.lake_uri, settings.lake.storage_options, settings.world, 4)
         return all(
             lake[topic].get(number, 0) == end
@@ -300,7 +301,7 @@ def _drained(settings: Settings) -> bool:
         )
 
     try:
-        return eventually(there, 120, every=0.5)
+        return eventually(there, _DRAIN_SECONDS, every=0.5)
     except AssertionError:
         return False
 
