@@ -89,6 +89,8 @@ class Programs:
             for name in names:
                 process = self._running.get(name)
                 if process is None or process.poll() is not None:
+                    if process is not None and process.stdin is not None:
+                        process.stdin.close()
                     if process is not None and process.returncode not in (-signal.SIGKILL, 0):
                         self._report.left[self._why(name)] += 1
                     self._start(name)
