@@ -25,7 +25,7 @@ from processors.core.state import State
 from processors.core.step import step
 from processors.core.types import Batch, Rules
 from processors.drafts import Drafts
-from processors.unpacking import Log
+from processors.unpacking import Log, unpacked
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.definitions import NAMES, Schema, definition
@@ -134,7 +134,7 @@ def main() -> None:
     for start in range(0, len(stream), arguments.batch):
         part = stream[start : start + arguments.batch]
         sent = fetched(codec, part)
-        records, unpacking = measured(lambda sent=sent: Log(sent).next_batch().records())
+        records, unpacking = measured(lambda sent=sent: unpacked([Log(sent).next_batch()]))
         decoded, decoding = measured(lambda records=records: decode_batch(records.values, codec))
         batch = Batch(
             decoded.frame,

@@ -15,8 +15,8 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
-from processors import unpacking
 from processors.records import Records
+from processors.unpacking import Batch, Log, unpacked
 
 _YOUNG_OBJECTS: Final = 100_000
 
@@ -27,7 +27,7 @@ def unpack_in_bulk() -> None:
     It builds a dataclass of eleven fields out of each record, most of them unused here, and takes it through two
     generators.
     """
-    fetcher.MemoryRecords = unpacking.Log
+    fetcher.MemoryRecords = Log
     PartitionRecords._unpack_records = _unpack_batches  # noqa: SLF001 - no public way
     FetchResult.getall = _get_all
 
@@ -66,10 +66,10 @@ def calm_garbage_collector() -> None:
     gc.set_threshold(_YOUNG_OBJECTS, 50, 1_000)
 
 
-def _unpack_batches(self: Any) -> Iterator[Records]:
+def _unpack_batches(self: Any) -> Iterator[Batch | None]:
     """As the original, with whole record batches instead of records; `_get_all` moves ``next_fetch_offset`` over them.
 
-    Yields an empty one for a batch to skip, when ``next_fetch_offset`` stands behind it.
+    Yields None for a batch to skip, when ``next_fetch_offset`` stands behind it.
     """
     while self._records.has_next():
         fetched = self._records.next_batch()
@@ -82,29 +82,32 @@ def _unpack_batches(self: Any) -> Iterator[Records]:
             if batch.is_control_batch and self._contains_abort_marker(batch):
                 self._aborted_producers.discard(batch.producer_id)
             skipped |= batch.is_transactional and batch.producer_id in self._aborted_producers
-        first = self.next_fetch_offset
-        # A fetch begins with the whole batch that holds its offset.
-        yield _NOTHING if skipped else fetched.records().since(first)
+        yield None if skipped else fetched
         self.next_fetch_offset = batch.next_offset  # past what compaction took from the batch's end, too
 
 
 def _get_all(self: Any, max_records: int | None = None) -> Records:
-    """As the original, of an iterator that gives columns; what is left of the last ones is kept for the next call."""
+    """As the original, of an iterator that gives batches; what is left of the last ones is kept for the next call."""
     if not self.check_assignment(self._topic_partition) or not self.has_more():
         return _NOTHING
     source = self._partition_records
-    parts = [getattr(self, "left", _NOTHING)]
-    count = len(parts[0])
-    self.left = _NOTHING
+    first, left = source.next_fetch_offset, getattr(self, "left", _NOTHING)
+    count, batches = len(left), list[Batch]()
     while max_records is None or count < max_records:
-        records = next(source, None)
-        if records is None:
+        try:
+            batch = next(source)
+        except StopIteration:
             self._partition_records = None
             break
-        parts.append(records)
-        count += len(records)
-    found = Records.joined([part for part in parts if len(part)])
-    if max_records is not None and count >= max_records:
+        if batch and batch.parsed.base_offset < first:  # a fetch begins with the whole batch that holds its offset
+            left = unpacked([batch]).since(first)
+            count = len(left)
+        elif batch:
+            batches.append(batch)
+            count += batch.count
+    found = Records.joined([part for part in (left, unpacked(batches)) if len(part)])
+    self.left = _NOTHING
+    if max_records is not None and len(found) >= max_records:
         found, self.left = found.part(0, max_records), found.part(max_records)
         source.next_fetch_offset = int(found.offsets[-1]) + 1
     # As `_update_position` does, which looks where the records no longer are.

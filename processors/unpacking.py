@@ -10,6 +10,7 @@ Source of the format: Kafka's documentation, "Message Format", record batch and 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,22 +78,37 @@ class Batch:
     """aiokafka's, for all that stands in the batch's header, and to go through its records one by one."""
     content: memoryview
 
-    def records(self) -> Records:
-        """Its records. Must not be asked twice."""
+    @property
+    def count(self) -> int:
+        """How many records it has."""
         (count,) = _LENGTH.unpack_from(self.content, _RECORDS_FROM - _LENGTH.size)
-        found = self._natively(count) if count > _FEW else None
-        return Records.of(self.parsed) if found is None else found
+        return int(count)
 
-    def _natively(self, count: int) -> Records | None:
-        records = bytes(_UNCOMPRESSED[self.parsed.attributes & _COMPRESSION](self.content[_RECORDS_FROM:]))
-        frame = read_container(_HEADER, count, records)
-        if frame is None or (frame["headers"] != 0).any():
-            return None
-        length, time, offset = (frame[name].to_numpy() for name in ("length", "timestamp", "offset"))
-        key, value = (frame[name].bin.size().to_numpy().astype(np.int64) for name in ("key", "value"))
-        counted = sum(varint_lengths(numbers) for numbers in (time, offset, key, value)) + key + value + _FIXED
-        if not np.array_equal(length, counted) or len(records) != int((length + varint_lengths(length)).sum()):
-            return None
-        appended = self.parsed.attributes & _LOG_APPEND_TIME
-        times = np.full(count, self.parsed.max_timestamp) if appended else time + self.parsed.first_timestamp
-        return Records(frame["key"], frame["value"], offset + self.parsed.base_offset, times)
+    def records(self) -> bytes:
+        """Its records as bytes."""
+        return bytes(_UNCOMPRESSED[self.parsed.attributes & _COMPRESSION](self.content[_RECORDS_FROM:]))
+
+
+def unpacked(batches: Sequence[Batch]) -> Records:
+    """The records of consecutive batches. Each can be unpacked but once."""
+    found = _natively(batches) if sum(batch.count for batch in batches) > _FEW else None
+    return Records.joined([Records.of(batch.parsed) for batch in batches]) if found is None else found
+
+
+def _natively(batches: Sequence[Batch]) -> Records | None:
+    contents, counts = [batch.records() for batch in batches], [batch.count for batch in batches]
+    frame = read_container(_HEADER, sum(counts), b"".join(contents))
+    if frame is None or (frame["headers"] != 0).any():
+        return None
+    length, time, offset = (frame[name].to_numpy() for name in ("length", "timestamp", "offset"))
+    key, value = (frame[name].bin.size().to_numpy().astype(np.int64) for name in ("key", "value"))
+    counted = sum(varint_lengths(numbers) for numbers in (time, offset, key, value)) + key + value + _FIXED
+    ends = np.cumsum(length + varint_lengths(length))[np.cumsum(counts) - 1]
+    if not np.array_equal(length, counted) or not np.array_equal(ends, np.cumsum([*map(len, contents)])):
+        return None
+    headers = [batch.parsed for batch in batches]
+    offsets = offset + np.repeat([header.base_offset for header in headers], counts)
+    times = time + np.repeat([header.first_timestamp for header in headers], counts)
+    appended = np.repeat([header.attributes & _LOG_APPEND_TIME for header in headers], counts) > 0
+    times = np.where(appended, np.repeat([header.max_timestamp for header in headers], counts), times)
+    return Records(frame["key"], frame["value"], offsets, times)

@@ -61,7 +61,10 @@ def result_of(log: bytes, start: int, aborted: list[tuple[int, int]]) -> tuple[F
 @pytest.mark.parametrize("start", [0, 1, 4, 10, 15])
 def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = {"is_transactional": True, "producer_id": 7}
-    log = log_of((0, [0, 1, 2], {}), (4, [0, 1, 3], {}), (10, [0, 1], foreign), (12, [0], {}), (14, [0, 1, 2, 3], {}))
+    whole: list[tuple[int, list[int], dict[str, Any]]] = [
+        (0, [0, 1, 2], {}), (4, [0, 1, 3], {}), (10, [0, 1], foreign), (12, [0], {}), (14, [0, 1, 2, 3], {}),
+    ]  # fmt: skip
+    log = log_of(*(batch for batch in whole if batch[0] + batch[1][-1] >= start))  # as a broker answers
     both = []
     for bulk in (False, True):
         if bulk:
@@ -76,7 +79,7 @@ def test_bulk_gives_what_aiokafka_gives(start: int, limit: int | None, monkeypat
             got.append(([(r.offset, r.timestamp, r.key, r.value) for r in records], state.position))
         both.append(got)
     assert both[0] == both[1]
-    assert sum(len(records) for records, _ in both[0]) > 3
+    assert sum(len(records) for records, _ in both[0]) >= 3
 
 
 def test_bulk_sees_a_broken_checksum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.records import RawRecord
-from processors.unpacking import Log
+from processors.unpacking import Log, _natively, unpacked
 
 BASE = 70_000_000_000
 contents = st.binary(max_size=200)
@@ -38,12 +38,13 @@ def expected(data: bytes) -> list[RawRecord]:
 def test_plain_records_are_read_natively(rows: list[Row], codec: int) -> None:
     rows = list(islice(cycle(rows), 120))
     data = fetched(rows, range(0, 3 * len(rows), 3), codec)
-    assert Log(data).next_batch()._natively(len(rows)) is not None
-    log = Log(data * 2)
-    assert log.size_in_bytes() == 2 * len(data)
-    for _ in range(2):
-        assert [*log.next_batch().records()] == expected(data)
+    other = fetched(rows[:7], range(5, 12), 0)
+    log = Log(data + other + data)
+    assert log.size_in_bytes() == 2 * len(data) + len(other)
+    batches = [log.next_batch() for _ in range(3)]
     assert not log.has_next()
+    assert _natively(batches) is not None
+    assert [*unpacked(batches)] == [*expected(data), *expected(other), *expected(data)]
 
 
 @given(
@@ -62,13 +63,13 @@ def test_plain_records_are_read_natively(rows: list[Row], codec: int) -> None:
 def test_any_records_are_read(rows: list[Row], count: int) -> None:
     rows = list(islice(cycle(rows), max(count, len(rows))))
     data = fetched(rows, range(len(rows)), 3)
-    assert [*Log(data).next_batch().records()] == expected(data)
+    assert [*unpacked([Log(data).next_batch()])] == expected(data)
 
 
 @pytest.mark.parametrize(("attributes", "times"), [(0, set(range(1_000, 1_200))), (0x08, {1_199})])
 def test_the_brokers_time_counts_where_the_broker_sets_it(attributes: int, times: set[int]) -> None:
     data = bytearray(fetched([(b"k", b"v", 1_000 + at, []) for at in range(200)], range(200), 0))
     data[22] |= attributes
-    found = [*Log(bytes(data)).next_batch().records()]
+    found = [*unpacked([Log(bytes(data)).next_batch()])]
     assert found == expected(bytes(data))
     assert {record.timestamp for record in found} == times
