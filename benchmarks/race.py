@@ -139,8 +139,17 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _cpu(process: psutil.Process) -> float:
-    return sum(sum(member.cpu_times()[:2]) for member in _family(process))
+    return _sum(process, lambda member: sum(member.cpu_times()[:2]))
 
 
 def _rss(process: psutil.Process) -> int:
-    return sum(member.memory_info().rss for member in _family(process))
+    return int(_sum(process, lambda member: member.memory_info().rss))
+
+
+def _sum(process: psutil.Process, measure: Callable[[psutil.Process], float]) -> float:
+    """Over the program's processes; one may end in between."""
+    total = 0.0
+    for member in _family(process):
+        with suppress(psutil.NoSuchProcess):
+            total += measure(member)
+    return total
