@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import resource
 import time
@@ -52,11 +51,11 @@ def rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-Step = Callable[[], Awaitable[int]]
-"""Give everybody one frame; its size on the wire."""
+Step = Callable[[], Awaitable[None]]
+"""Give everybody one frame."""
 
 
-async def serve_gateway(codec: str) -> tuple[int, Step]:
+async def serve_gateway(_codec: str) -> tuple[int, Step]:
     limits = GatewaySettings(port=0, max_connections=100_000, heartbeat_seconds=3_600)
     hub = Hub(Market())
     nothing: Any = None
@@ -64,13 +63,11 @@ async def serve_gateway(codec: str) -> tuple[int, Step]:
     gateway = Gateway(settings, hub, nothing, nothing, codec=nothing, alive=lambda: True)
     hub.market.take(Update(ticks={"EURUSD": rows()}))
     port = await _listen(gateway.app)
-    size = 14 + len(WIRES[codec].rows(rows()))
 
-    async def step() -> int:
+    async def step() -> None:
         hub.apply(Update(ticks={"EURUSD": rows()}))
         await asyncio.sleep(0)
         await _until(lambda: not any(session._outbox._queue for session in gateway._sessions))  # noqa: SLF001
-        return size
 
     return port, step
 
@@ -92,11 +89,10 @@ async def serve_aiohttp(codec: str) -> tuple[int, Step]:
     port = await _listen(app)
     body = _body(codec)
 
-    async def step() -> int:
+    async def step() -> None:
         for socket in connected:
             await socket.send_frame(body, WIRES[codec].frame_type)
         await asyncio.sleep(0)
-        return len(body)
 
     return port, step
 
@@ -113,11 +109,10 @@ async def serve_websockets(codec: str) -> tuple[int, Step]:
     body = _body(codec)
     message = body.decode() if codec == "json" else body
 
-    async def step() -> int:
+    async def step() -> None:
         broadcast(connected, message)
         await asyncio.sleep(0)
         await _until(lambda: all(cast("Any", each.transport).get_write_buffer_size() <= _AHEAD for each in connected))
-        return len(body)
 
     return next(iter(server.sockets)).getsockname()[1], step
 
@@ -186,13 +181,9 @@ class Reader(asyncio.Protocol):
                     "method": "subscribe",
                     "params": {"channel": "ticks", "symbol": self._follow, "snapshot": False},
                 }
-                text = _packed(self._codec, wanted)
+                text = WIRES[self._codec].body(wanted)
                 opcode = 0x81 if self._codec == "json" else 0x82
                 self._transport.write(bytes([opcode, 0x80 | len(text), 0, 0, 0, 0]) + text)
-
-
-def _packed(codec: str, message: dict[str, Any]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode() if codec == "json" else WIRES[codec].body(message)
 
 
 def readers(count: int, codec: str, port: int, pipe: Connection, *, follow: str) -> None:

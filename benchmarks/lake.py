@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
@@ -25,7 +24,7 @@ from deltalake import DeltaTable
 from infra.lake.layout import TICKS
 from infra.lake.query import connect
 from infra.lake.storage import filesystem
-from infra.lake.tables import table_uri
+from infra.lake.tables import data_files, table_uri
 from schemas.columns import dtypes
 from sinks.lake import LakeSink
 from sinks.optimize import optimize
@@ -90,7 +89,7 @@ def readers(uri: str, begin: datetime, end: datetime) -> Iterable[tuple[str, Cal
 def skipped(uri: str, begin: datetime, end: datetime) -> str:
     """What the statistics of files and row groups leave to read."""
     table = DeltaTable(table_uri(uri, TICKS))
-    actions = pl.DataFrame(pa.table(table.get_add_actions(flatten=True)))
+    actions = data_files(table)
     hit = actions.filter(
         pl.col("min.symbol") <= "SYM07", pl.col("max.symbol") >= "SYM07",
         pl.col("min.ts_event") < end, pl.col("max.ts_event") >= begin,

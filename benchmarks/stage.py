@@ -23,9 +23,10 @@ from infra.registry.client import connect
 from infra.settings import KafkaSettings, RegistrySettings, Settings
 from infra.topics import Topic
 from infra.worlds import World
+from producers.encoding import TickColumns, encode_ticks
 from schemas.codec import Codec
-from schemas.records import Control, ControlKind, SymbolSpec, Tick
-from tests.support import Child
+from schemas.records import Control, ControlKind, SymbolSpec
+from tests.support import registered
 
 SYMBOLS = [f"SYM{number:02}" for number in range(28)]
 FEED, SHARD = "bench", "a"
@@ -84,9 +85,7 @@ def stage(partitions: int = PARTITIONS) -> Iterator[Stage]:
         with KafkaCluster(home, nodes=1) as cluster:
             kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers, partitions=partitions)
             base = Settings(home=home, world="bench", kafka=kafka, registry=RegistrySettings(port=0))
-            with Child(base, "registry") as registry:
-                address = RegistrySettings(url=registry.ready["url"], port=0)
-                settings = base.model_copy(update={"registry": address})
+            with registered(base) as settings:
                 provision.apply(settings, historical=True)
                 yield Stage(settings, connect(settings))
 
@@ -111,39 +110,29 @@ def ticks(codec: Codec, count: int, start_ms: int, step_ms: float) -> Iterator[R
     for at in range(len(SYMBOLS)):
         points[which == at] = 110_000 + np.cumsum(steps[which == at])
     times = start_ms + 1 + (np.arange(count) * step_ms).astype(np.int64)
-    values = _encoded(codec, which, times, points)
+    values = np.empty(count, object)
+    for at, symbol in enumerate(SYMBOLS):
+        mine = which == at
+        values[mine] = encode_ticks(
+            _columns(times[mine], points[mine]), header=codec.headers["Tick"], symbol=symbol, feed=FEED
+        )
     for at, time_ms, value in zip(which.tolist(), times.tolist(), values, strict=True):
         yield SYMBOLS[at], value, time_ms
 
 
-def _encoded(codec: Codec, which: Ints, times: Ints, points: Ints) -> Iterator[bytes]:
-    """The ticks' messages by column. All are as long as the first, whose bytes are the pattern for the rest."""
-
-    def tick(at: int) -> bytes:
-        time_ms, bid, ask = int(times[at]), points[at] / 1e5, (points[at] + 10) / 1e5
-        times_of = {"ts_event": time_ms, "ordinal": 0, "server_time": time_ms, "ts_recv": time_ms * 1_000}
-        return codec.encode(Tick(symbol=SYMBOLS[which[at]], bid=bid, ask=ask, flags=6, feed=FEED, **times_of))
-
-    pattern = np.frombuffer(tick(0), np.uint8)
-    rows = np.tile(pattern, (len(times), 1))
-    symbols = np.array([list(symbol.encode()) for symbol in SYMBOLS], np.uint8)
-    rows[:, 6:11] = symbols[which]
-    rows[:, 11:17] = rows[:, 57:63] = _varints(times, 6)
-    rows[:, 18:26] = (points / 1e5).view(np.uint8).reshape(-1, 8)
-    rows[:, 26:34] = ((points + 10) / 1e5).view(np.uint8).reshape(-1, 8)
-    rows[:, 63:71] = _varints(times * 1_000, 8)
-    for at in (0, len(times) // 2, len(times) - 1):
-        if rows[at].tobytes() != tick(at):
-            raise SystemExit("a tick's bytes are not laid out as they were when this was written")
-    return map(bytes, rows)
-
-
-def _varints(numbers: Ints, size: int) -> NDArray[np.uint8]:
-    """Avro longs that all take ``size`` bytes."""
-    shifted = (numbers[:, None] << 1) >> (7 * np.arange(size))
-    found: NDArray[np.uint8] = (shifted & 0x7F | 0x80).astype(np.uint8)
-    found[:, -1] &= 0x7F
-    return found
+def _columns(times: Ints, points: Ints) -> TickColumns:
+    nothing = np.zeros(len(times))
+    return TickColumns(
+        ts_event=times,
+        ordinal=np.zeros(len(times), np.int64),
+        bid=points / 1e5,
+        ask=(points + 10) / 1e5,
+        last=nothing,
+        volume=nothing,
+        flags=np.full(len(times), 6),
+        server_time=times,
+        ts_recv=times * 1_000,
+    )
 
 
 def publish(settings: Settings, records: Iterable[Record], to: Topic = topics.TICKS_RAW) -> int:

@@ -12,7 +12,7 @@ def accepted(command: Subscribe, stream: Stream, time_in: int, time_out: int) ->
     """The acknowledgement of one subscription. Times: UTC epoch milliseconds."""
     result = stream.as_message()
     if command.adding:
-        result |= {"snapshot": command.snapshot > 0 and command.cursor is None}
+        result |= {"snapshot": command.snapshot > 0}
         result |= {"resumed": True} if command.cursor else {}
         result |= {"interval": command.interval} if command.interval else {}
     return _answer(command.method, command.req_id, time_in, time_out, result=result, success=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, METHODS, STATES, TICKS, WITH_TIMEFRAME, Code
+from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, METHODS, RESUMABLE, STATES, TICKS, WITH_TIMEFRAME, Code
 from schemas.definitions import definition
 
 Schema = dict[str, Any]
@@ -57,7 +57,7 @@ def answers() -> dict[str, Schema]:
     }
     for channel in CHANNELS:
         more: Schema = {"merged": _COUNT} if channel in STATES else {}
-        cursor: Schema = {} if channel == LIVE else {"cursor": _TEXT}
+        cursor: Schema = {"cursor": _TEXT} if channel in RESUMABLE else {}
         found[channel] = _message(channel, ["snapshot", "update"], row(channel), more | cursor, tuple(more))
         found[f"{channel}.skipped"] = _message(
             channel, ["skipped"], _object({"messages": _COUNT, "rows": _COUNT}), cursor, tuple(cursor)
@@ -139,7 +139,7 @@ def _message(
 
 def _heartbeat() -> Schema:
     newest = {channel: _nullable(_TIME) for channel in CHANNELS}
-    cursors = {channel: _TEXT for channel in CHANNELS if channel != LIVE}
+    cursors = dict.fromkeys(RESUMABLE, _TEXT)
     return _object({"time": _TIME, "newest": _object(newest), "cursors": _object(cursors)})
 
 

@@ -20,7 +20,7 @@ from gateway.market import parts_of
 from gateway.patterns import is_pattern
 from gateway.protocol import Stream
 from infra import kafka as clients
-from infra.kafka_log import extent, split
+from infra.kafka_log import extent, polled, split
 from infra.settings import Settings
 from infra.topics import BARS, FEED_EVENTS, TICKS_CLEAN
 from infra.worlds import World
@@ -30,8 +30,6 @@ from schemas.errors import BrokerError
 TOPICS: Final = {protocol.TICKS: TICKS_CLEAN.name, protocol.BARS: BARS.name, protocol.EVENTS: FEED_EVENTS.name}
 _READERS: Final = 8
 _PAGE: Final = 2_000
-_FIRST_SECONDS: Final = 0.1
-_FILL_SECONDS: Final = 0.005
 _SILENCE_SECONDS: Final = 30.0
 _BUFFERED_KBYTES: Final = 4_096
 
@@ -113,9 +111,9 @@ class _Range:
             yield from self._told()
             heard = time.monotonic()
             while self._open:
-                first = consumer.consume(1, _FIRST_SECONDS)
-                messages, ended = split([*first, *consumer.consume(_PAGE, _FILL_SECONDS)] if first else first)
-                if first:
+                found = polled(consumer, _PAGE)
+                messages, ended = split(found)
+                if found:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _SILENCE_SECONDS:
                     raise BrokerError(

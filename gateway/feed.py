@@ -29,7 +29,6 @@ _FLUSH_SECONDS: Final = 0.01
 _FLUSH_RECORDS: Final = 2_000
 _LOAD_RECORDS: Final = 20_000
 _SILENCE_SECONDS: Final = 30.0
-_ROOM_SECONDS: Final = 0.5
 
 _TAIL: Final[dict[str, int | None]] = {
     SYMBOLS.name: None,

@@ -11,11 +11,10 @@ from gateway.cursor import Cursor, Place
 from gateway.frames import BatchFrame, Encoded, Frame, MessageFrame
 from gateway.groups import Group, Groups, Interest
 from gateway.market import Market, Row, Update
-from gateway.protocol import BARS, CHANNELS, EVENTS, TICKS, Message, Stream
+from gateway.protocol import CHANNELS, RESUMABLE, Message, Stream
 from gateway.recent import Part, Recent, Step
 from infra import metrics
 
-RESUMABLE: Final = (TICKS, BARS, EVENTS)
 _BEHIND_SECONDS: Final = 5.0
 """How far another gateway may be ahead of this one."""
 _LOOK_SECONDS: Final = 0.02

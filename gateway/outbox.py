@@ -166,12 +166,9 @@ class Outbox:
     def _overflow(self, frame: Frame) -> None:
         if not self._lost and self._slow is not Slow.CLOSE:
             metrics.SLOW_CLIENTS.labels(self._slow.value).inc()
-        if self._slow is Slow.SKIP and frame.channel in CHANNELS:
-            self._lost[frame.channel] = self._nothing(frame.channel)
-            self._lost[frame.channel].add(frame)
-        elif self._slow is Slow.CONFLATE and self._conflate():
+        if self._slow is Slow.CONFLATE and self._conflate():
             self.offer(frame)
-        elif frame.channel != _HEARTBEAT:
+        elif not self._is_left_out(frame):
             metrics.SLOW_CLIENTS.labels(Slow.CLOSE.value).inc()
             self._full()
 

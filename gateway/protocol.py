@@ -21,6 +21,8 @@ LIVE: Final = "bars.live"
 EVENTS: Final = "events"
 CHANNELS: Final = (TICKS, BARS, LIVE, EVENTS)
 WITH_TIMEFRAME: Final = frozenset({BARS, LIVE})
+RESUMABLE: Final = (TICKS, BARS, EVENTS)
+"""Channels that a cursor goes on in; of the other one the snapshot is the state."""
 STATES: Final = frozenset({TICKS, LIVE})
 """Channels whose newest row stands for the ones before it, so that they may be conflated."""
 METHODS: Final = ("subscribe", "unsubscribe", "subscriptions", "ping", "authenticate")
@@ -172,7 +174,8 @@ def _subscription(method: str, params: Message, timeframes: Sequence[str], req_i
     cursor, interval = _cursor(params, channel), _interval(params, channel)
     if cursor is not None and interval:
         raise _RefusedError(Code.SYNTAX, "cursor asks for every row, interval for some: give one of them")
-    return Subscribe(method, channel, streams, _snapshot(params), cursor, interval, req_id)
+    snapshot = _snapshot(params)
+    return Subscribe(method, channel, streams, 0 if cursor else snapshot, cursor, interval, req_id)
 
 
 def _object(data: str | bytes, load: Load) -> Message:
@@ -286,7 +289,7 @@ def _cursor(params: Message, channel: str) -> Cursor | None:
     text = params.get("cursor")
     if text is None:
         return None
-    if channel == LIVE:
+    if channel not in RESUMABLE:
         raise _RefusedError(Code.SYNTAX, f"{LIVE} tells states: subscribe anew, its snapshot is the newest one")
     try:
         cursor = Cursor.parse(text) if isinstance(text, str) else None

@@ -182,7 +182,8 @@ class Session:
         elif command.cursor is not None:
             self._resume(command, command.cursor, grant, time_in)
         elif command.adding:
-            self._subscribe(command, grant, time_in)
+            taken = self._taken(command, grant, time_in)
+            self._hub.subscribe(self, command.channel, taken, command.interval)  # nothing has come in between
         else:
             given_up = set(self._hub.unsubscribe(self, command.channel, command.streams))
             for stream in command.streams:
@@ -193,7 +194,8 @@ class Session:
                     self._refuse(command.refusal(Code.NOT_SUBSCRIBED, text), stream)
         self._list(command.req_id, time_in)
 
-    def _subscribe(self, command: Subscribe, grant: Grant, time_in: int) -> None:
+    def _taken(self, command: Subscribe, grant: Grant, time_in: int) -> list[Stream]:
+        """Answer each of the streams, with its snapshot; those that may be taken on."""
         taken, rows = [], 0
         for stream, refusal in self._decided(command, grant):
             snapshot = self._hub.snapshot(stream, command.snapshot) if command.snapshot and not refusal else None
@@ -208,7 +210,7 @@ class Session:
             self._say(answers.accepted(command, stream, time_in, self._around.now()))
             if snapshot:
                 self._say(snapshot)
-        self._hub.subscribe(self, command.channel, taken, command.interval)  # nothing has come in between
+        return taken
 
     def _resume(self, command: Subscribe, cursor: Cursor, grant: Grant, time_in: int) -> None:
         """Go on from a cursor; it stands for all subscriptions of a channel, so there may be none yet."""
@@ -216,14 +218,7 @@ class Session:
             text = f"a cursor comes with the first subscription of {command.channel}, in one message for all of them"
             self._refuse(command.refusal(Code.SYNTAX, text))
             return
-        taken = []
-        for stream, refusal in self._decided(command, grant):
-            if refusal is not None:
-                self._refuse(refusal, stream)
-                continue
-            taken.append(stream)
-            self._say(answers.accepted(command, stream, time_in, self._around.now()))
-        if taken:
+        if taken := self._taken(command, grant, time_in):
             self._catching_up[command.channel] = asyncio.create_task(self._catch_up(command, cursor, taken))
 
     async def _catch_up(self, command: Subscribe, position: Cursor, streams: list[Stream]) -> None:

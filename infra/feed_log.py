@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from infra.kafka_log import beginnings, offset_at, read_to_end
+from infra.kafka_log import beginnings, read_to_end, since
 from infra.settings import Settings
 from infra.topics import CURSORS, FEED_EVENTS, SYMBOLS, TICKS_RAW
 from infra.worlds import World
@@ -83,11 +83,10 @@ class FeedLog:
         for batch in read_to_end(self._settings.kafka, beginnings(self._settings.kafka, self._world.topic(topic))):
             yield from self._decoded((message.value(), message.timestamp()[1]) for message in batch)
 
-    def _tail(self, since: int) -> Iterator[tuple[Record, int]]:
+    def _tail(self, moment: int) -> Iterator[tuple[Record, int]]:
         """Controls of whole shards, which begin with ``@``."""
         topic = self._world.topic(TICKS_RAW.name)
-        found = (offset_at(self._settings.kafka, place, since) for place in beginnings(self._settings.kafka, topic))
-        for batch in read_to_end(self._settings.kafka, [place for place in found if place is not None]):
+        for batch in read_to_end(self._settings.kafka, since(self._settings.kafka, topic, moment)):
             whole = (message for message in batch if (message.key() or b"").startswith(b"@"))
             yield from self._decoded((message.value(), message.timestamp()[1]) for message in whole)
 

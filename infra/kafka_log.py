@@ -157,7 +157,7 @@ def read_to_end(
         open_ends: set[Place] = {(start.topic, start.partition) for start in starts}
         heard = time.monotonic()
         while open_ends and not (stopping and stopping.is_set()):
-            found = _polled(consumer, batch)
+            found = polled(consumer, batch)
             if found:
                 heard = time.monotonic()
             messages, ended = split(found)
@@ -196,7 +196,7 @@ def follow(
         consumer.close()
 
 
-def _polled(consumer: Consumer, batch: int) -> list[Message]:
+def polled(consumer: Consumer, batch: int) -> list[Message]:
     """What comes next; `Consumer.consume` alone waits its whole time out when fewer than a batch come."""
     first = consumer.consume(1, _POLL_SECONDS)
     return [*first, *consumer.consume(batch - 1, _FILL_SECONDS)] if first and batch > 1 else first

@@ -52,10 +52,15 @@ def failure(call: str, error: tuple[int, str]) -> ArbitrexError:
     return _CLASSES.get(code, SourceError)(f"{call}: the terminal says {text} ({code})")
 
 
+def near_names(name: str, offered: Iterable[str]) -> list[str]:
+    """Those of ``offered`` that ``name`` may have meant, the nearest first."""
+    by_shape = {other.casefold(): other for other in offered}
+    return [by_shape[shape] for shape in get_close_matches(name.casefold(), by_shape, n=5, cutoff=0.4)]
+
+
 def unknown_symbol(name: str, offered: Iterable[str], feed: str) -> SettingsError:
     """The error for a symbol of the settings that the broker does not have."""
-    by_shape = {other.casefold(): other for other in offered}
-    near = [by_shape[shape] for shape in get_close_matches(name.casefold(), by_shape, n=5, cutoff=0.4)]
+    near = near_names(name, offered)
     return SettingsError(
         f"ARBITREX_PRODUCER__SYMBOLS: the broker of feed {feed} has no {name}"
         + (f"; near: {', '.join(near)}" if near else "; see the terminal's list (Ctrl+U)")

@@ -80,7 +80,6 @@ def optimize(
         for part in parts(handle, now().date()):
             if stopping():
                 return outcome
-            handle.update_incremental()
             _Rewrite(uri, options, table, handle).run(part, outcome)
         gone = handle.vacuum(int(retain_hours), dry_run=False, enforce_retention_duration=False, full=True)
         outcome.deleted = len(gone)

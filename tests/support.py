@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from infra import kafka as clients
 from infra.kafka_log import beginnings, partition_count, read_to_end
 from infra.process import MANAGED
-from infra.settings import Settings
+from infra.settings import RegistrySettings, Settings
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,13 @@ class Out(NamedTuple):
     timestamp: int
     partition: int | None = None
     headers: list[tuple[str, str | bytes | None]] | None = None
+
+
+@contextmanager
+def registered(settings: Settings) -> Iterator[Settings]:
+    """The settings with a registry of their own, which runs within the block."""
+    with Child(settings, "registry") as registry:
+        yield settings.model_copy(update={"registry": RegistrySettings(url=registry.ready["url"], port=0)})
 
 
 def eventually(condition: Callable[[], T], timeout: float = 60.0, *, every: float = 0.05) -> T:

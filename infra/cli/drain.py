@@ -80,11 +80,14 @@ def drain(settings: Settings, say: Callable[[str], None], written: Callable[[], 
 
 def drained(settings: Settings, codec: Codec) -> bool:
     """Whether ``ticks.raw`` is processed to its end and the sinks hold what came of it."""
+    return processed(settings, codec) and all(_kept(settings, name) for name in SINKS)
+
+
+def processed(settings: Settings, codec: Codec) -> bool:
+    """Whether ``ticks.raw`` is processed to its end."""
     todo = ends(settings.kafka, World(settings.world).topic(TICKS_RAW.name))
     progress = _progress(settings, codec)
-    if any(progress.get(partition, 0) < end for partition, end in todo.items()):
-        return False
-    return all(_kept(settings, name) for name in SINKS)
+    return all(progress.get(partition, 0) >= end for partition, end in todo.items())
 
 
 def _progress(settings: Settings, codec: Codec) -> dict[int, int]:

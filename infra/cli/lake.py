@@ -129,12 +129,8 @@ def verify(
     from infra.registry.client import connect
     from sinks.verification import verify as verified
 
-    settings = _settings(**({"world": world} if world else {}))
-    if symbols is not None:
-        from infra.settings import load
-
-        chosen = load(world=settings.world, lake={"symbols": symbols}).lake
-        settings = settings.model_copy(update={"lake": chosen})
+    chosen = {"lake": {"symbols": symbols}} if symbols is not None else {}
+    settings = _settings(**chosen, **({"world": world} if world else {}))
     with stopping() as stop, VerifyProgress() as progress:
         found = list(verified(settings, connect(settings, stop), stop, progress.show))
     if stop.is_set():

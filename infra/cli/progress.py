@@ -35,7 +35,10 @@ SHOWN: Final = 20
 class _Shown:
     """A bar that is there within a ``with`` block."""
 
+    _awaited = "waiting for Kafka to acknowledge"
+    _console: Console
     _progress: Progress
+    _waits = False
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -45,6 +48,12 @@ class _Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def waiting(self) -> None:
+        """Kafka does not answer; said once, until it does."""
+        if not self._waits:
+            self._waits = True
+            self._console.print(self._awaited)
 
 
 class ImportProgress(_Shown):
@@ -63,7 +72,6 @@ class ImportProgress(_Shown):
         )
         self._task = self._progress.add_task("reading", total=days, ticks=0, rate=0.0)
         self._ticks = self._malformed = 0
-        self._waits = False
 
     def done_before(self, days: int) -> None:
         """So many days were complete already."""
@@ -89,12 +97,6 @@ class ImportProgress(_Shown):
         self._ticks += ticks
         elapsed = self._progress.tasks[self._task].elapsed or 0.0
         self._progress.update(self._task, ticks=self._ticks, rate=self._ticks / elapsed if elapsed else 0.0)
-
-    def waiting(self) -> None:
-        """Kafka does not answer."""
-        if not self._waits:
-            self._waits = True
-            self._console.print("waiting for Kafka to acknowledge")
 
     def sum_up(self, summary: importer.Summary, world: str) -> None:
         """What was done, in a line or two."""
@@ -132,7 +134,6 @@ class RatesProgress(_Shown):
         )
         self._task = self._progress.add_task("asking", total=spans, bars=0, published=0)
         self._bars = self._published = 0
-        self._waits = False
 
     def reading(self, what: str) -> None:
         """A span's turn has come."""
@@ -145,15 +146,11 @@ class RatesProgress(_Shown):
         self._published += published
         self._progress.update(self._task, advance=1, bars=self._bars, published=self._published)
 
-    def waiting(self) -> None:
-        """Kafka does not answer."""
-        if not self._waits:
-            self._waits = True
-            self._console.print("waiting for Kafka to acknowledge")
-
 
 class ReplayProgress(_Shown):
     """A progress bar over the source's records, with the moment that is reached."""
+
+    _awaited = "waiting for Kafka"
 
     def __init__(self, world: str, hint: str = "") -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -172,7 +169,6 @@ class ReplayProgress(_Shown):
         self._task = self._progress.add_task(world, total=None, written=0, moment="")
         self._written = 0
         self._times: list[int] = []
-        self._waits = False
 
     def say(self, line: str) -> None:
         """A line above the bar."""
@@ -198,12 +194,6 @@ class ReplayProgress(_Shown):
             self._times = [min([moment, *self._times]), max([moment, *self._times])]
         shown = _utc(self._times[1]) if self._times else ""
         self._progress.update(self._task, advance=read, written=self._written, moment=shown)
-
-    def waiting(self) -> None:
-        """Kafka does not answer."""
-        if not self._waits:
-            self._waits = True
-            self.say("waiting for Kafka")
 
     def sum_up(self, summary: replayer.Summary) -> None:
         """What was done, in a line."""

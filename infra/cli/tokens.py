@@ -93,9 +93,8 @@ def revoke(token: Annotated[str, typer.Argument(help="An id, or a name that only
 def _file() -> TokenFile:
     from gateway.tokens import TokenFile
     from infra.settings import load
-    from infra.supervisor.runfile import attached
 
-    return TokenFile(attached(load()).tokens_file)
+    return TokenFile(load().tokens_file)
 
 
 def _public(token: Token) -> dict[str, object]:

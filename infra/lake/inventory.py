@@ -67,7 +67,8 @@ def extents(uri: str, options: StorageOptions | None) -> list[Extent]:
 
 def series(uri: str, options: StorageOptions | None) -> list[Series]:
     """The symbols of each world. Reads two columns of all ticks. Raises StoreError when the lake cannot be read."""
-    with connect(uri, options, ()) as connection:
+    # What is read here shows every world; with one to rank there is no coverage to be worked out.
+    with connect(uri, options, ["main"], only=True) as connection:
         rows = connection.execute(
             f"select world, symbol, count(*), min({TICKS.time}), max({TICKS.time}) "  # noqa: S608 - our names
             f"from all_{TICKS.name} group by all order by 1, 2"

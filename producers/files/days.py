@@ -129,15 +129,21 @@ def digits(prices: NDArray[np.float64]) -> int:
     return _MOST_DIGITS
 
 
+def at_midnights(start: int, end: int, days: int = 1) -> Iterator[Span]:
+    """[start, end) cut at midnights, into spans of so many days."""
+    while start < end:
+        until = min(end, (start // DAY_MS + days) * DAY_MS)
+        yield start, until
+        start = until
+
+
 def holes(days: Sequence[TickDay], since: int) -> Iterator[tuple[TickDay, Span]]:
     """What the sources of one symbol do not have after ``since``, cut at midnights, each with the day after it."""
     reached = since
     for day in days:
         for start, end in day.spans or ((day.midnight, day.midnight + DAY_MS),):
-            while reached < start:
-                until = min(start, (reached // DAY_MS + 1) * DAY_MS)
-                yield day, (reached, until)
-                reached = until
+            for span in at_midnights(reached, start):
+                yield day, span
             reached = max(reached, end)
 
 

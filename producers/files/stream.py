@@ -5,14 +5,14 @@ from __future__ import annotations
 import calendar
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from producers.files.days import DAY_MS, Day, Malformed, Span, TickDay, day_of, midnight
+from producers.files.days import DAY_MS, Day, Malformed, Span, TickDay, at_midnights, day_of, midnight
 from producers.files.text import Block
 from producers.terminal import TICK_DTYPE, Ticks
 from schemas.errors import SourceError
@@ -85,12 +85,9 @@ class Extent:
 def tick_days(path: Path, extent: Extent, blocks: Callable[[], Iterator[Block]]) -> Iterator[TickDay]:
     """The days of a file, not read yet."""
     stream = DayStream(path, blocks)
-    start, end = extent.span
-    day = day_of(start)
-    while (first := midnight(day)) < end:
-        span = (max(start, first), min(end, first + DAY_MS))
+    for span in at_midnights(*extent.span):
+        day = day_of(span[0])
         yield TickDay(path, extent.symbol, day, partial(stream.day, day), extent.broker_name, (span,))
-        day += timedelta(days=1)
 
 
 def month_or(first: int, last: int, month: tuple[int, int] | None) -> Span:

@@ -52,12 +52,10 @@ class Past:
         Raises SourceError, StoppedError.
         """
         bars = in_parts(partial(self._ask, broker_name, TERMINAL_TIMEFRAMES["M1"]), span)["time"] * 1_000
+        whole = bars[bars + MINUTE_MS <= span[1]]
         deadline = time.monotonic() + self.patience_seconds
         while True:
             ticks: Ticks = in_parts(partial(self._ask, broker_name, None), span)
-            inside = (ticks["time_msc"] >= span[0]) & (ticks["time_msc"] < span[1])
-            ticks = ticks[inside]
-            whole = bars[(bars >= span[0]) & (bars + MINUTE_MS <= span[1])]
             missing = unticked(whole, ticks["time_msc"].astype(np.int64))
             if not missing or broker_name in self._waited:
                 return Day(ticks, missing=missing)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from infra.mapping import Named, NameMap, refuse_collisions
+from producers.failures import near_names
 from producers.history.terminals import Offered
 from schemas.errors import UsageError
 
@@ -31,8 +31,7 @@ def find(offered: Sequence[Offered], wanted: Sequence[str], names: NameMap, feed
             pair for pair in named if any(fnmatchcase(name, pattern) for name in (pair[0].symbol, pair[0].broker_name))
         ]
         if not found:
-            by_shape = {name.casefold(): name for name in known}
-            near = [by_shape[shape] for shape in get_close_matches(pattern.casefold(), by_shape, n=5, cutoff=0.4)]
+            near = near_names(pattern, known)
             raise UsageError(
                 f"the broker of feed {feed} has no {pattern}" + (f"; near: {', '.join(near)}" if near else "")
             )

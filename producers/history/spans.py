@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.failures import TooMuchError
-from producers.files.days import DAY_MS, Span
+from producers.files.days import DAY_MS, Span, at_midnights
 from producers.readings import Times
 
 MINUTE_MS: Final = 60_000
@@ -20,11 +20,7 @@ _MOST_BARS: Final = 20_000
 
 def chunks(start: int, end: int, bar_ms: int, maxbars: int) -> Iterator[Span]:
     """[start, end) in spans that begin at midnights, of no more bars than a terminal may give at once."""
-    days = max(1, min(maxbars, _MOST_BARS) * bar_ms // DAY_MS)
-    while start < end:
-        until = min(end, (start // DAY_MS + days) * DAY_MS)
-        yield start, until
-        start = until
+    return at_midnights(start, end, max(1, min(maxbars, _MOST_BARS) * bar_ms // DAY_MS))
 
 
 def in_parts(ask: Callable[[Span], NDArray[np.void]], span: Span) -> NDArray[np.void]:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from typing import Final
 
 from infra import logs
 from infra.process import Process
-from infra.settings import AgentSettings, Settings, SimulatorSettings
+from infra.settings import AgentSettings, Settings
 from producers import sources
 from producers.remote.wire import CALLS, LONGEST_REQUEST, BrokenFrameError, answer, pack, receive, unpack
 from producers.terminal import Terminal
@@ -33,7 +33,9 @@ log = logs.logger(__name__)
 
 def run(settings: Settings, process: Process, *, simulated: bool) -> None:
     """Serve the terminal of this machine, or a simulated one, until asked to stop. Raises SettingsError."""
-    make = _simulated(settings.simulator) if simulated else sources.metatrader
+    make: Callable[[], Terminal] = sources.metatrader
+    if simulated:
+        make = partial(sources.simulated_terminal, settings.simulator, sources.simulated_clock(settings.simulator))
     make()  # says now what could not be said to a client
     Agent(settings.agent, make, settings.producer.call_seconds).serve(process)
 
@@ -145,14 +147,6 @@ def _work(requests: Connection, make: Callable[[], Terminal]) -> None:
                 requests.send_bytes(answer(getattr(terminal, str(name)), terminal.last_error, head))
             else:
                 requests.send_bytes(pack({"value": None, "error": [-2, "Invalid arguments"]}))
-
-
-def _simulated(simulator: SimulatorSettings) -> Callable[[], Terminal]:
-    return partial(_make_simulated, simulator, sources.simulated_clock(simulator))
-
-
-def _make_simulated(simulator: SimulatorSettings, clock: Any) -> Terminal:
-    return sources.simulated_terminal(simulator, clock)
 
 
 def _security(settings: AgentSettings) -> ssl.SSLContext | None:

@@ -122,15 +122,11 @@ class Faults:
 
     def active(self, kind: Kind, now: int) -> str | None:
         """The value of a fault of this kind that holds at ``now``; None when none does."""
-        for fault in self._by_kind.get(kind, ()):
-            if any(True for _ in fault.spans(now, now + 1, self.seed)):
-                return fault.value
-        return None
+        return next((value for _, _, value in self.spans(kind, now, now + 1)), None)
 
     def values(self, kind: Kind, now: int) -> set[str]:
         """The values of all faults of this kind that hold at ``now``."""
-        found = self._by_kind.get(kind, ())
-        return {fault.value for fault in found if any(True for _ in fault.spans(now, now + 1, self.seed))}
+        return {value for _, _, value in self.spans(kind, now, now + 1)}
 
     def spans(self, kind: Kind, start: int, end: int) -> Iterator[tuple[int, int, str]]:
         """When faults of this kind hold within [start, end), and their values."""

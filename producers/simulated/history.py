@@ -51,9 +51,8 @@ class History:
 
     def floor(self, now: int) -> int | None:
         """Before when the history is not there any more; None: it is all there."""
-        day = 86_400_000
         return max(
-            (until for _, until, _ in self._faults.spans(Kind.FORGET, now - day, now) if until <= now), default=None
+            (until for _, until, _ in self._faults.spans(Kind.FORGET, now - _DAY_MS, now) if until <= now), default=None
         )
 
     def last_tick(self, symbol: str, end: int) -> Ticks | None:

@@ -36,7 +36,7 @@ from infra.worlds import World
 from schemas.batch import decode_batch
 from tests.acceptance.gateway_load import introduce, names
 from tests.acceptance.oracle import DATA
-from tests.support import ROOT, Child, environment
+from tests.support import ROOT, Child, environment, registered
 
 CLIENTS = 20
 MOST_SYMBOLS = 4
@@ -260,9 +260,7 @@ def place(broker: str, home: Path) -> Iterator[Settings]:
             servers = exits.enter_context(KafkaCluster(home, nodes=1)).bootstrap_servers
         kafka = KafkaSettings(bootstrap_servers=servers, embedded=broker == "embedded", partitions=4)
         base = Settings(home=home, world="soak", kafka=kafka, registry=RegistrySettings(port=0))
-        registry = exits.enter_context(Child(base, "registry"))
-        address = RegistrySettings(url=registry.ready["url"], port=0)
-        settings = base.model_copy(update={"registry": address})
+        settings = exits.enter_context(registered(base))
         provision.apply(settings, historical=True)
         yield settings
 

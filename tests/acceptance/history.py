@@ -36,7 +36,7 @@ from producers.files.discovery import discover
 from producers.simulated.market import Market
 from schemas.records import Bar, Control, ControlKind, Tick
 from tests.acceptance.oracle import DATA
-from tests.support import ROOT, Child, environment, read_all
+from tests.support import ROOT, environment, read_all, registered
 
 FAULTS = ("fail=0.1", "pipe@every20+1", "hang@every40+4", "cold=4")
 FROM, TO = "2025-10-24T10:00", "2025-10-27T10:00"
@@ -181,8 +181,7 @@ def main() -> int:
         settings = Settings(
             world="past", home=home, kafka=kafka, registry=RegistrySettings(port=0), status=StatusSettings(port=0)
         )
-        registry = exits.enter_context(Child(settings, "registry"))
-        settings = settings.model_copy(update={"registry": RegistrySettings(url=registry.ready["url"], port=0)})
+        settings = exits.enter_context(registered(settings))
         export(home / "EURUSD_2014.csv")
         for case in cases(home / "EURUSD_2014.csv"):
             rows.append(compare(settings, case, options.kills, options.seed))

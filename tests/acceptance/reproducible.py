@@ -38,7 +38,7 @@ from schemas.codec import Codec
 from schemas.records import Bar
 from tests.acceptance import census, oracle
 from tests.acceptance.lean import processed
-from tests.support import ROOT, Child, environment, eventually
+from tests.support import ROOT, environment, eventually, registered
 
 _PROCESSOR = "import processors.transport as t; t.BATCH_RECORDS = {}; from infra.cli.main import main; main()"
 USUAL = 20_000
@@ -257,8 +257,7 @@ def main() -> int:
         settings = Settings(
             world="lean", home=home, kafka=kafka, registry=RegistrySettings(port=0), status=StatusSettings(port=0)
         )
-        registry = exits.enter_context(Child(settings, "registry"))
-        settings = settings.model_copy(update={"registry": RegistrySettings(url=registry.ready["url"], port=0)})
+        settings = exits.enter_context(registered(settings))
         lean_days(settings)
         for number, way in enumerate(ways):
             world = settings.model_copy(update={"world": f"lean-{number}" if number else "lean"})

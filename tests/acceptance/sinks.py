@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -218,8 +218,12 @@ def fire(programs: Programs, report: Report, kills: int, chance: random.Random, 
         helper.join()
 
 
+_GONE: Final = (ProcessLookupError, psutil.Error)
+"""Whoever was killed meanwhile is not missed."""
+
+
 def _freeze(pid: int, _: object) -> None:
-    with _gone():
+    with suppress(*_GONE):
         os.kill(pid, signal.SIGSTOP)
         time.sleep(SESSION_MS / 1_000 + 3)
         os.kill(pid, signal.SIGCONT)
@@ -227,7 +231,7 @@ def _freeze(pid: int, _: object) -> None:
 
 def _full(pid: int, _: object) -> None:
     """Each of the process's writes fails beyond the first 2,000 bytes of a file: half files, as on a full disk."""
-    with _gone():
+    with suppress(*_GONE):
         process = psutil.Process(pid)
         before = process.rlimit(psutil.RLIMIT_FSIZE)
         process.rlimit(psutil.RLIMIT_FSIZE, (2_000, before[1]))
@@ -240,15 +244,6 @@ def _s3(_: int, flaky: FlakyS3 | None) -> None:
     flaky.failing.set()
     time.sleep(4)
     flaky.failing.clear()
-
-
-class _gone:  # noqa: N801 - a context manager
-    """Whoever was killed meanwhile is not missed."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, (ProcessLookupError, psutil.Error))
 
 
 def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:

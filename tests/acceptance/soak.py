@@ -30,10 +30,11 @@ from rich.table import Table
 
 from infra import provision
 from infra.brokers.kafka import KafkaCluster
-from infra.kafka_log import beginnings, ends, read_to_end
+from infra.cli.drain import processed
+from infra.kafka_log import beginnings, read_to_end
 from infra.registry.client import connect
 from infra.settings import KafkaSettings, ProducerSettings, RegistrySettings, Settings, SimulatorSettings
-from infra.topics import PROGRESS, TICKS_CLEAN, TICKS_RAW, TICKS_REJECTED
+from infra.topics import TICKS_CLEAN, TICKS_RAW, TICKS_REJECTED
 from infra.worlds import World
 from producers.simulated.faults import Faults, Kind
 from producers.simulated.history import History
@@ -42,8 +43,8 @@ from producers.simulated.market import Market
 from producers.terminal import TICK_DTYPE
 from schemas.batch import decode_batch
 from schemas.codec import Codec
-from schemas.records import Control, ControlKind, Progress
-from tests.support import Child, eventually
+from schemas.records import Control, ControlKind
+from tests.support import Child, eventually, registered
 
 SHARDS = ("a", "b", "c", "d")
 COMMON = ("cold=5@every400+60", "fail=0.3@every120+20", "pipe@every90+1", "lag=2@every100+30", "slow=0.2@every200+3",
@@ -165,18 +166,6 @@ def check_order(log: Log, wrong: list[str]) -> pl.DataFrame:
     return once
 
 
-def drained(settings: Settings, codec: Codec) -> bool:
-    """Whether the processor is through with everything."""
-    world, reached = World(settings.world), {}
-    for batch in read_to_end(settings.kafka, beginnings(settings.kafka, world.topic(PROGRESS.name))):
-        for message in batch:
-            record = codec.decode(message.value() or b"")
-            if isinstance(record, Progress):
-                reached[int(message.key() or b"0")] = record.next_offset
-    wanted = ends(settings.kafka, world.topic(TICKS_RAW.name))
-    return all(reached.get(partition, 0) >= end for partition, end in wanted.items() if end)
-
-
 def torment(producer: Child, cluster: KafkaCluster | None, minutes: float, console: Console) -> dict[str, int]:
     """Kill shards and restart Kafka for so long; how often, and how much memory shards took at the most, in MB."""
     chance, began = random.Random(7), time.monotonic()
@@ -228,8 +217,7 @@ def run(plan: Plan, console: Console) -> bool:
             kafka=KafkaSettings(bootstrap_servers=cluster.bootstrap_servers),
             registry=RegistrySettings(port=0),
         )
-        registry = exits.enter_context(Child(base, "registry"))
-        base = base.model_copy(update={"registry": RegistrySettings(url=registry.ready["url"], port=0)})
+        base = exits.enter_context(registered(base))
         provision.apply(base)
         return burn(base, plan, cluster, console)
 
@@ -261,7 +249,7 @@ def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Cons
             end = time.time_ns() // 1_000_000
             codec = connect(base)
             eventually(lambda: all(read_marks(base, codec).get(s, 0) > end for s in plan.shards), 300, every=3)
-        eventually(lambda: drained(base, codec), 300, every=1)
+        eventually(lambda: processed(base, codec), 300, every=1)
         brokers = {shard: Broker.of(shard, plan.rate, copies, symbols[shard]) for shard in plan.shards}
         return report(base, codec, brokers, end=end - SETTLE_MS, told=told, console=console)
 
