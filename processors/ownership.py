@@ -81,18 +81,20 @@ class Ownership:
         self.on_opened(len(partitions))
 
     async def release(self) -> None:
-        """Close all partitions and wait for transactions in flight, so that the next owner need not abort them."""
+        """Close all partitions and wait for what is in flight, so that the next owner need not abort transactions."""
         tasks = self.close()
         if tasks and (await asyncio.wait(tasks, timeout=_RELEASE_SECONDS))[1]:
-            self.fail(BrokerError(f"a transaction did not end within {_RELEASE_SECONDS:.0f} s"))
+            self.fail(BrokerError(f"a batch was not done within {_RELEASE_SECONDS:.0f} s"))
         self._partitions = {}
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Let no partition begin another transaction; the tasks of those in flight."""
+        """Let no partition begin another batch or transaction; the tasks of those in flight."""
+        tasks = []
         for partition in self._partitions.values():
             partition.closed = True
             partition.settled.set()
-        return [partition.committing for partition in self._partitions.values() if partition.committing]
+            tasks += [task for task in (partition.filtering, partition.committing) if task]
+        return tasks
 
     async def shut_down(self) -> None:
         """Let the producers go."""
