@@ -171,7 +171,7 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     if (isinstance(origin, type) and issubclass(origin, types.UnionType)) or origin is typing.Union:
         hint = next(arg for arg in args if arg is not type(None))
         to, back = _converters(hint)
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             to = _named(f"{NAMESPACE}.{hint.__name__}")
         return to and _optional(to), back and _optional(back)
     if origin is tuple:

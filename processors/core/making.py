@@ -72,7 +72,6 @@ def opened(span: Identity, more: Addition) -> OpenBar:
 def join(bar: OpenBar, more: Addition) -> None:
     """A correction may come before the bar's first tick or between."""
     identity, price, ask, counts, volume, spread, offset, _, _ = more
-    # Not max and min: this runs once for each tick and timeframe, and they take three times as long.
     if price > bar.high:
         bar.high = price
     if price < bar.low:
