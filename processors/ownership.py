@@ -82,19 +82,19 @@ class Ownership:
 
     async def release(self) -> None:
         """Close all partitions and wait for what is in flight, so that the next owner need not abort transactions."""
-        tasks = self.close()
+        self.close()
+        partitions = self._partitions.values()
+        tasks = [partition.committing for partition in partitions if partition.committing]
+        tasks += [asyncio.create_task(partition.stepped()) for partition in partitions if partition.stepping.locked()]
         if tasks and (await asyncio.wait(tasks, timeout=_RELEASE_SECONDS))[1]:
             self.fail(BrokerError(f"a batch was not done within {_RELEASE_SECONDS:.0f} s"))
         self._partitions = {}
 
-    def close(self) -> list[asyncio.Task[None]]:
-        """Let no partition begin another batch or transaction; the tasks of those in flight."""
-        tasks = []
+    def close(self) -> None:
+        """Let no partition begin another batch or transaction."""
         for partition in self._partitions.values():
             partition.closed = True
             partition.settled.set()
-            tasks += [task for task in (partition.filtering, partition.committing) if task]
-        return tasks
 
     async def shut_down(self) -> None:
         """Let the producers go."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_it_does_not_wait_for_what_a_closed_one_never_commits() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("work", ["filtering", "committing"])
+@pytest.mark.parametrize("work", ["stepping", "committing"])
 def test_a_worker_that_leaves_waits_for_what_is_in_flight(work: str) -> None:
     """Threads and producers go after that: a batch that came upon them gone ended a clean stop with an error."""
 
@@ -57,13 +57,18 @@ def test_a_worker_that_leaves_waits_for_what_is_in_flight(work: str) -> None:
         nobody: Any = None
         ownership = Ownership(Settings(), nobody, Rules(("M1",)), failed.append)
         one, going_on = partition(1), asyncio.Event()
-        setattr(one, work, asyncio.create_task(going_on.wait()))
+        if work == "stepping":
+            await one.stepping.acquire()
+        else:
+            one.committing = asyncio.create_task(cast("Any", going_on.wait()))
         ownership.opened({0: one})
         leaving = asyncio.create_task(ownership.release())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert one.closed
         assert not leaving.done()
+        if work == "stepping":
+            one.stepping.release()
         going_on.set()
         await leaving
         assert not failed
