@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from infra import metrics
 from infra.settings import ProducerSettings, Settings
 from producers import publisher as publishers
+from producers import spooling
 from producers.spool import Batch, Spool
-from producers.spooling import SpoolingPublisher
+from producers.spooling import SpoolingPublisher, open_publisher
 from schemas.codec import Codec
-from schemas.errors import BrokerError, StoreError
+from schemas.errors import BrokerError, SettingsError, StoreError
 from schemas.records import Control, ControlKind, Cursor, EventKind, FeedEvent
 from tests.schemas.strategies import MemoryStore
 
@@ -329,3 +330,23 @@ def test_ticks_go_past_a_spool_whose_disk_is_full_when_kafka_has_all_before(benc
     assert bench.heard() == list(range(70))
     assert full("disk") > before
     assert any("disk" in event.text for event in bench.events())
+
+
+@pytest.mark.parametrize("mode", ["never", "always"])
+def test_a_start_gives_kafka_first_what_was_left(mode: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.spool.close()
+    settings = Settings(home=bench.path.parent, producer=ProducerSettings(spool=mode))
+    path = settings.spool_dir / "sim" / "a.db"
+    spool = Spool(path, MB)
+    for number in range(40):
+        spool.put(batch(number), 0)
+    spool.close()
+    monkeypatch.setattr(spooling, "read_cursors", lambda *_: {("sim", "GBPUSD"): None, ("icm", "EURUSD"): None})
+    with pytest.raises(SettingsError, match=r"a\.db holds ticks of EURUSD that are of another Kafka"):
+        open_publisher(settings, bench.codec, bench.stopping)
+    monkeypatch.setattr(spooling, "read_cursors", lambda *_: {("sim", "EURUSD"): None})
+    publisher = open_publisher(settings, bench.codec, bench.stopping)
+    assert publisher is not None
+    assert [time for *_, time in bench.client.arrived] == list(range(40))
+    assert isinstance(publisher, SpoolingPublisher) is path.exists() is (mode == "always")
+    publisher.close()
