@@ -203,8 +203,7 @@ class Poller:
             self.save()
 
     def _fetch_page(self, series: Series, page: Page) -> Page | None:
-        if not series.cursor.seen and not series.anchored:
-            self._anchor(series)
+        reaches = not series.cursor.seen and self._reaches(series)
         second = server_time(page.second * 1_000, self.zone) // 1_000
         call = f"copy_ticks_from({series.broker_name})"
         answer = self._terminal.copy_ticks_from(series.broker_name, second, page.count, COPY_TICKS_ALL)
@@ -220,7 +219,8 @@ class Poller:
         times = moments(answer["time_msc"], self.zone, asked=second * 1_000)
         if (readable := int(np.searchsorted(times, now + AHEAD_MS))) < len(answer):
             answer, times = answer[:readable], times[:readable]  # the rest is of another zone
-        if series.lacks(times) and self._still_hopes(series, int(times[0]), now):
+        lacks = series.lacks(times) and not (reaches and self._reaches(series))  # it may have been lost in between
+        if lacks and self._still_hopes(series, int(times[0]), now):
             return None
         series.lacking_ms, series.failures = None, 0
         rows, after = take(series.cursor, answer, times)
@@ -260,18 +260,17 @@ class Poller:
                 to=begins,
             )
         )
-        series.anchored = True
         self._gaps.inc()
         log.warning("ticks are lost", symbol=series.symbol, lost_from=since, lost_to=begins)
         return False
 
-    def _anchor(self, series: Series) -> None:
-        """See whether the terminal has history from before a series that was never read."""
+    def _reaches(self, series: Series) -> bool:
+        """Whether the terminal has history from before the cursor of a series that was never read."""
         first = server_time(series.cursor.last_msc - _LEAD_MS, self.zone) // 1_000
         answer = self._terminal.copy_ticks_from(series.broker_name, first, 1, COPY_TICKS_ALL)
-        if answer is not None and len(answer):
-            begins = moments(answer["time_msc"], self.zone, asked=first * 1_000)[0]
-            series.anchored = bool(begins <= series.cursor.last_msc)
+        if answer is None or not len(answer):
+            return False
+        return bool(moments(answer["time_msc"], self.zone, asked=first * 1_000)[0] <= series.cursor.last_msc)
 
     def _reread(self, now: int) -> None:
         """Look in the last minutes of one series for ticks that came late."""

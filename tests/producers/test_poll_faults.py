@@ -188,6 +188,16 @@ def test_what_the_terminal_has_lost_is_a_gap_with_its_bounds_and_said_once() -> 
     assert run.out.mark > START + 250_000
 
 
+def test_what_is_lost_before_the_first_answer_is_a_gap_too() -> None:
+    run = Run("memory=100@2026-03-03T14:00:00Z+40", "forget@2026-03-03T14:00:30Z+1", patience=20)
+    run.go(120)
+    assert run.check() > 0
+    for symbol in SYMBOLS:
+        ((since, until),) = run.gaps(symbol)
+        assert since == START
+        assert START + 31_000 <= until < START + 40_000
+
+
 def test_history_that_comes_after_all_is_no_gap() -> None:
     run = Run("cold=25", patience=30)
     run.go(120)
