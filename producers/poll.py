@@ -32,6 +32,9 @@ _DROPPED_MS: Final = 60_000
 _LEAD_MS: Final = 73 * 3_600_000
 """How far before a series' beginning its history must be seen to reach: over a weekend."""
 
+_FINISHING_TRIES: Final = 20
+_FINISHING_PAUSE: Final = 0.2
+
 _NONE: Final = -1
 
 log = logs.logger(__name__)
@@ -90,14 +93,28 @@ class Poller:
         return self._watermarks.least_age
 
     def finish(self) -> None:
-        """Read what came before the server's clock was moved, as it can be read in the old zone only."""
-        self._fetch([series for series in self._series if not series.dropped])
+        """Read what came before the server's clock was moved, as it can be read in the old zone only.
+
+        What cannot be read after some tries is a gap to come.
+        """
+        left = [series for series in self._series if not series.dropped]
+        for _ in range(_FINISHING_TRIES):
+            for series in left:
+                if self._reaches(series):
+                    self._fetch([series])
+                    series.finished = not series.failures
+            left = [series for series in left if not series.finished]
+            if not left or self._stopping.wait(_FINISHING_PAUSE):
+                return
 
     def in_zone(self, shard: Shard) -> Poller:
         """A poller that goes on from here with the server's clock read in the zone of ``shard``."""
         cursors = {series.symbol: series.cursor for series in self._series}
         recent = {series.symbol: series.recent for series in self._series}
-        return Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
+        after = Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
+        for before, series in zip(self._series, after._series, strict=True):
+            series.former = self.zone if before.finished else None
+        return after
 
     def connected(self) -> None:
         """The terminal was connected anew: the next poll catches up before it is live."""
@@ -203,7 +220,7 @@ class Poller:
             self.save()
 
     def _fetch_page(self, series: Series, page: Page) -> Page | None:
-        reaches = not series.cursor.seen and self._reaches(series)
+        reaches = (not series.cursor.seen or series.former is not None) and self._reaches(series)
         second = server_time(page.second * 1_000, self.zone) // 1_000
         call = f"copy_ticks_from({series.broker_name})"
         answer = self._terminal.copy_ticks_from(series.broker_name, second, page.count, COPY_TICKS_ALL)
@@ -237,7 +254,7 @@ class Poller:
             if passed < len(rows):
                 self._publisher.ticks(series.symbol, made.rows(slice(passed, None)))
             series.recent.add(fresh, when)
-            series.cursor, series.changed, series.moved_ms = after, True, now
+            series.cursor, series.changed, series.moved_ms, series.former = after, True, now, None
         return next_page(page, answer, series.cursor, series.count)
 
     def _still_hopes(self, series: Series, begins: int, now: int) -> bool:
@@ -265,12 +282,15 @@ class Poller:
         return False
 
     def _reaches(self, series: Series) -> bool:
-        """Whether the terminal has history from before the cursor of a series that was never read."""
-        first = server_time(series.cursor.last_msc - _LEAD_MS, self.zone) // 1_000
-        answer = self._terminal.copy_ticks_from(series.broker_name, first, 1, COPY_TICKS_ALL)
+        """Whether the terminal shows what the cursor's last tick was, or, without one, history from before."""
+        zone, cursor = series.former or self.zone, series.cursor
+        since, count = (cursor.last_msc, series.count) if cursor.seen else (cursor.last_msc - _LEAD_MS, 1)
+        first = server_time(since, zone) // 1_000
+        answer = self._terminal.copy_ticks_from(series.broker_name, first, count, COPY_TICKS_ALL)
         if answer is None or not len(answer):
             return False
-        return bool(moments(answer["time_msc"], self.zone, asked=first * 1_000)[0] <= series.cursor.last_msc)
+        times = moments(answer["time_msc"], zone, asked=first * 1_000)
+        return cursor.last_msc in times if cursor.seen else bool(times[0] <= cursor.last_msc)
 
     def _reread(self, now: int) -> None:
         """Look in the last minutes of one series for ticks that came late."""

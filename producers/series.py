@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from infra.market.zones import ServerZone
 from producers.cursor import PAGE, Cursor, Times
 from producers.recent import Recent
 
@@ -33,6 +34,10 @@ class Series:
     """In a row."""
     lacking_ms: int | None = None
     """Since when the terminal does not show the history that leads up to the cursor."""
+    former: ServerZone | None = None
+    """The zone that shows the cursor's last tick, where the server's clock was moved since."""
+    finished: bool = False
+    """The server's clock was moved, and all that came before is read."""
     dropped: bool = False
     """The broker does not offer it now."""
     reread_ms: int = 0

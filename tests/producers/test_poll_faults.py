@@ -226,8 +226,11 @@ def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> Non
     assert run.check() == 0
 
 
-def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
-    run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000")
+@pytest.mark.parametrize(
+    "more", [[], ["fail=0.4"], ["forget@2026-03-03T14:01:10Z+1", "fail=1@2026-03-03T14:00:55Z+20"]]
+)
+def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone(more: list[str]) -> None:
+    run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000", *more, patience=10)
     infos = {each.name: each for each in run.terminal.symbols_get() or () if each.name in SYMBOLS}
     rounds = Rounds(run.shard, run.poller, infos, auto=True)
     end = run.clock.now + 180_000
@@ -237,7 +240,13 @@ def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
             rounds._poller.cycle()
         except ServerClockError as error:
             rounds._rezone(error)
-    assert run.check() == 0
+    gaps = [run.gaps(symbol) for symbol in SYMBOLS]
+    if "forget" in str(more):
+        assert run.check() > 0
+        assert [until > START + 71_000 for ((_, until),) in gaps] == [True] * 3
+    else:
+        assert run.check() == 0
+        assert gaps == [[]] * 3, "nothing is lost, though its last tick is shown by another clock now"
     specs = [control.spec for control in run.out.controls if control.spec is not None]
     assert {spec.symbol for spec in specs} == set(SYMBOLS)
     moved = ServerZone.parse(specs[0].zone)
