@@ -32,6 +32,10 @@ _DROPPED_MS: Final = 60_000
 _LEAD_MS: Final = 73 * 3_600_000
 """How far before a series' beginning its history must be seen to reach: over a weekend."""
 
+_WINDOWS_READ: Final = 2
+_WINDOWS_KEPT: Final = 6
+"""How many times what is read again is read at once, and is kept where it cannot be read."""
+
 _FINISHING_TRIES: Final = 20
 _FINISHING_PAUSE: Final = 0.2
 
@@ -253,7 +257,8 @@ class Poller:
                 self._late.inc(passed)
             if passed < len(rows):
                 self._publisher.ticks(series.symbol, made.rows(slice(passed, None)))
-            series.recent.add(fresh, when)
+            if self._window_ms:
+                series.recent.add(fresh, when)
             series.cursor, series.changed, series.moved_ms, series.former = after, True, now, None
         return next_page(page, answer, series.cursor, series.count)
 
@@ -293,27 +298,34 @@ class Poller:
         return cursor.last_msc in times if cursor.seen else bool(times[0] <= cursor.last_msc)
 
     def _reread(self, now: int) -> None:
-        """Look in the last minutes of one series for ticks that came late."""
+        """Look in the last minutes of one series for ticks that came late.
+
+        After a pause those before it come first; what came in it was late already when it was fetched.
+        """
         due = [s for s in self._series if not s.failures and not s.dropped and now - s.reread_ms >= self._reread_ms]
         if not self._window_ms or not due:
             return
         series = min(due, key=lambda one: one.reread_ms)
         series.reread_ms = now
-        series.recent.forget(min(now, series.cursor.last_msc) - self._window_ms)
-        first = server_time(series.recent.since, self.zone) // 1_000
-        last = server_time(series.cursor.last_msc, self.zone) // 1_000 + 1
+        recent, newest_ms = series.recent, series.cursor.last_msc
+        until = min(newest_ms, recent.since + _WINDOWS_READ * self._window_ms)
+        first, last = (server_time(moment, self.zone) // 1_000 for moment in (recent.since, until))
         answer = (
-            self._terminal.copy_ticks_range(series.broker_name, first, last, COPY_TICKS_ALL) if first < last else None
+            self._terminal.copy_ticks_range(series.broker_name, first, last + 1, COPY_TICKS_ALL)
+            if first <= last
+            else None
         )
-        if answer is None:
-            return  # the next time will do
+        if answer is None:  # the next time will do, unless that goes on for long
+            recent.forget(min(now, newest_ms) - _WINDOWS_KEPT * self._window_ms)
+            return
         times = moments(answer["time_msc"], self.zone, asked=first * 1_000)
-        rows, places = series.recent.late(answer, times, until=series.cursor.last_msc)
+        rows, places = recent.late(answer, times, until=until)
         if len(rows):
             late, when = answer[rows], times[rows]
             self._publisher.ticks(series.symbol, columns(late, when, 0, self._clock.now_us(), places), correction=True)
-            series.recent.add(late, when)
+            recent.add(late, when)
             self._late.inc(len(rows))
+        recent.forget(min(now, newest_ms) - self._window_ms)
 
     def _say(self, begun: int, seen_before: int, moved: Sequence[Series], behind: Sequence[Series]) -> None:
         """Publish the watermark of a poll; ``seen_before``: the newest tick known before it.

@@ -3,7 +3,7 @@
     python -m tests.acceptance.soak --minutes 20 [--symbols 50] [--rate 2] [--seed 1] [--home FOLDER]
 
 Each shard has a simulated terminal in a process of its own, behind an agent. In the first third of the time each fault
-comes alone, then they come at random. All shards but the first are killed (-9) every few seconds; the first lives on,
+comes alone, then they come at random. Shards are killed (-9) every few seconds, all but the first, which lives on
 so that its memory tells something. Afterwards ``ticks.raw`` without repeats must be what the brokers ever had, in
 order, but for what lies in a gap; ``ticks.clean`` and ``ticks.rejected`` hold each of them once; and each gap must
 begin behind a published tick and end with the first one that was not lost. Starts a real Kafka of one node (Java, and
@@ -46,7 +46,7 @@ from infra.settings import (
 )
 from infra.topics import FEED_EVENTS, TICKS_RAW
 from infra.worlds import World
-from producers.simulated.faults import Faults
+from producers.simulated.faults import Faults, Kind
 from producers.simulated.history import History
 from producers.simulated.instruments import offered
 from producers.simulated.market import Market
@@ -59,9 +59,11 @@ from tests.acceptance.soak_check import Broker, Found, check
 from tests.acceptance.soak_faults import KINDS, MOVED_TO, script
 from tests.support import Child, read_all, registered
 
-KILL_SECONDS: Final = (3.0, 9.0)
-LEAST_AGE: Final = (0.0, 20.0)
-"""Seconds that a shard has lived at the least before it is killed: all of it would be starting else."""
+LIFE_SECONDS: Final = ((2.0, 20.0), (20.0, 90.0))
+"""How long a shard lives before it is killed, short or long: pauses grow as long as lives are short."""
+BETWEEN_SECONDS: Final = 3.0
+ALIVE_SECONDS: Final = 50.0
+"""So long before the end nobody kills the shard that is to find another account then."""
 KAFKA_SECONDS: Final = 75.0
 SETTLE_MS: Final = 60_000
 """What is younger at the end may be late still."""
@@ -85,8 +87,8 @@ class Plan:
     spared: str | None = "a"
     """The shard that is never killed."""
     seed: int = 1
-    head: float = 20.0
-    """Seconds before the first fault."""
+    head: float = 60.0
+    """Seconds before the first fault, in which the shards catch up with what there was."""
     patience: float = 15.0
 
     @property
@@ -115,7 +117,7 @@ class Told:
     processors: int = 0
     """How often the processor was started again."""
     memory: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    """By shard: seconds since the beginning, and MB."""
+    """By shard: seconds since the first fault, and MB."""
     processes: dict[str, set[int]] = field(default_factory=dict)
 
     def quarter(self, shard: str, number: int, seconds: float) -> float:
@@ -132,6 +134,7 @@ class Fire:
         self._base, self._plan, self._cluster = base, plan, cluster
         self._chance = random.Random(plan.seed)
         self._names: dict[int, str] = {}
+        self._lives: dict[int, float] = {}
         self._pool = ThreadPoolExecutor(1)
         self._restarting: Future[None] | None = None
         self.told = Told(dict.fromkeys(plan.shards, 0))
@@ -139,13 +142,13 @@ class Fire:
 
     def burn(self, producer: Component, until: float) -> Iterator[Told]:
         """Until a moment of the monotonic clock; what was done so far, some times a second."""
-        began = time.monotonic()
-        next_kill, next_kafka = began + 5, began + KAFKA_SECONDS / 2
+        begin = until - self._plan.seconds
+        next_kill, next_kafka = begin, begin + KAFKA_SECONDS / 2
         while (now := time.monotonic()) < until:
             shards = self._shards(producer)
-            self._look(shards, now - began)
-            if now >= next_kill and self._kill(shards):
-                next_kill = now + self._chance.uniform(*KILL_SECONDS)
+            self._look(shards, now - begin)
+            if now >= next_kill and self._kill(shards, until - now):
+                next_kill = now + BETWEEN_SECONDS
             if self._cluster is not None and now >= next_kafka and until - now > KAFKA_SECONDS / 2:
                 self._check_restart()
                 self._restarting = self._pool.submit(self._restart, self._cluster, self._chance.uniform(0, 6))
@@ -180,6 +183,7 @@ class Fire:
                 continue
             if name in self._plan.shards:
                 self._names[process.pid] = name
+                self._lives.setdefault(process.pid, self._chance.uniform(*self._chance.choice(LIFE_SECONDS)))
                 found[name] = process
         return found
 
@@ -191,16 +195,15 @@ class Fire:
             except psutil.Error:
                 continue
 
-    def _kill(self, shards: Mapping[str, psutil.Process]) -> bool:
-        age = self._chance.uniform(*LEAST_AGE)
-        old = [name for name, one in shards.items() if time.time() - one.create_time() > age]
-        victims = [name for name in old if name != self._plan.spared]
-        if not victims:
-            return False
-        name = self._chance.choice(victims)
-        shards[name].kill()
-        self.told.kills[name] += 1
-        return True
+    def _kill(self, shards: Mapping[str, psutil.Process], left: float) -> bool:
+        """Kill a shard whose time has come; whether there was one."""
+        for name, process in shards.items():
+            safe = name == self._plan.spared or (Kind.ACCOUNT in KINDS[name] and left < ALIVE_SECONDS)
+            if not safe and time.time() - process.create_time() > self._lives[process.pid]:
+                process.kill()
+                self.told.kills[name] += 1
+                return True
+        return False
 
     def _restart(self, cluster: KafkaCluster, away: float) -> None:
         if self.told.kafka % 2:
@@ -300,11 +303,11 @@ def _producer(base: Settings, plan: Plan, begin: float, exits: ExitStack) -> Set
         source="remote",
         shards_file=path,
         poll_ms=250,
-        call_seconds=10,
+        call_seconds=25,
         patience_seconds=plan.patience,
         reread_seconds=10,
-        reread_minutes=4,
-        terminal=TerminalSettings(timeout_seconds=10),
+        reread_minutes=6,
+        terminal=TerminalSettings(timeout_seconds=20),
     )
     return base.model_copy(update={"producer": producer})
 
@@ -378,7 +381,7 @@ def _clocks(settings: Settings, codec: Codec) -> list[str]:
 def _judge_memory(found: Found, told: Told, plan: Plan) -> None:
     if plan.spared is None or plan.minutes < FLAT_MINUTES:
         return
-    first, last = (told.quarter(plan.spared, number, plan.head + plan.seconds) for number in (0, 3))
+    first, last = (told.quarter(plan.spared, number, plan.seconds) for number in (0, 3))
     if last > first * FLAT + FLAT_MB:
         found.wrong.append(f"shard {plan.spared} took {first:.0f} MB in the first quarter, {last:.0f} in the last")
     if len(told.processes[plan.spared]) > 1:
@@ -387,7 +390,6 @@ def _judge_memory(found: Found, told: Told, plan: Plan) -> None:
 
 def table(found: Found, told: Told, plan: Plan) -> Table:
     """The result as people read it."""
-    seconds = plan.head + plan.seconds
     shown = Table(title=f"soak, {plan.minutes:g} minutes, seed {plan.seed}")
     for name in ("shard", "symbols", "killed", "brokers had", "in raw", "repeats", "late", "gaps", "lost in gaps"):
         shown.add_column(name, justify="right")
@@ -395,7 +397,7 @@ def table(found: Found, told: Told, plan: Plan) -> Table:
     shown.add_column("wrong", justify="right")
     for shard, row in found.rows.items():
         counts = (row.symbols, told.kills[shard], row.ever, row.raw, row.repeats, row.corrections, row.gaps, row.lost)
-        memory = " ".join(f"{told.quarter(shard, number, seconds):.0f}" for number in range(4))
+        memory = " ".join(f"{told.quarter(shard, number, plan.seconds):.0f}" for number in range(4))
         shown.add_row(shard, *(f"{count:,}" for count in counts), memory, str(len(row.wrong)))
     shown.caption = (
         f"{found.ticks:,} ticks = {found.clean:,} clean + {found.rejected:,} rejected; Kafka restarted {told.kafka} "

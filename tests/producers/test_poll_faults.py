@@ -226,6 +226,16 @@ def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> Non
     assert run.check() == 0
 
 
+def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
+    run = Run("late=0.2@2026-03-03T14:00:00Z+60")
+    run.go(55)
+    run.clock.now += 1_200_000  # longer than what is read again
+    run.go(60)
+    assert run.check() == 0
+    assert run.out.corrections > 10
+    assert all(series.recent.since > run.clock.now - 400_000 for series in run.poller._series), "and is forgotten then"
+
+
 @pytest.mark.parametrize(
     "more", [[], ["fail=0.4"], ["forget@2026-03-03T14:01:10Z+1", "fail=1@2026-03-03T14:00:55Z+20"]]
 )
