@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.market import Row
 from gateway.recent import Part
-from gateway.wire import Wire
+from gateway.wire import Body, Wire
+
+
+class Packet(NamedTuple):
+    """A message in one codec, as it waits for however many clients."""
+
+    body: Body
+    size: int
+    """In bytes, but for each client's ``seq``."""
+    channel: str | None = None
+    """None for an answer, which only one client gets."""
+    rows: int = 0
+    """How many rows it tells; what a client that does not get it has lost."""
+    cursor: str | None = None
+    """Where its reader then stands."""
+
+    @classmethod
+    def of(cls, body: Body, channel: str | None = None, rows: int = 0, cursor: str | None = None) -> Packet:
+        return cls(body, len(body.start) + len(body.rest), channel, rows, cursor)
 
 
 class Frame:
-    """One message, whoever gets it."""
+    """One message, whoever gets it, however it is encoded."""
 
-    __slots__ = ("_bodies", "channel", "cursor", "rows")
-
-    channel: str
-    rows: int
-    """How many rows it tells; what a client that does not get it has lost."""
-    cursor: str | None
-    """Where its reader then stands."""
+    __slots__ = ("_packets", "channel", "cursor", "rows")
 
     def __init__(self, channel: str, rows: int, cursor: str | None) -> None:
         self.channel, self.rows, self.cursor = channel, rows, cursor
-        self._bodies: dict[str, bytes] = {}
+        self._packets: dict[str, Packet] = {}
 
-    def body(self, wire: Wire) -> bytes:
-        """The message but for its ``seq``."""
-        found = self._bodies.get(wire.name)
+    def packet(self, wire: Wire) -> Packet:
+        found = self._packets.get(wire.name)
         if found is None:
-            found = self._bodies[wire.name] = self._encoded(wire)
+            body = self._encoded(wire)
+            found = self._packets[wire.name] = Packet.of(body, self.channel, self.rows, self.cursor)
         return found
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         raise NotImplementedError
 
 
@@ -45,7 +57,7 @@ class MessageFrame(Frame):
         super().__init__(message["channel"], rows, cursor)
         self._message = message
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         return wire.body(self._message)
 
 
@@ -74,7 +86,7 @@ class BatchFrame(Frame):
         super().__init__(channel, sum(len(each.part.rows) for each in parts), cursor)
         self._parts = parts
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         fields = {"channel": self.channel, "type": "update"}
         if self.cursor is not None:
             fields["cursor"] = self.cursor

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from gateway.protocol import Code
+from gateway.wire import Body
 from infra import metrics
 
 GOODBYE_SECONDS: Final = 2.0
@@ -21,6 +22,11 @@ _AHEAD_BYTES: Final = 65_536
 _FINAL: Final = 0x80
 _SHORT, _MEDIUM = 126, 65_536
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
+_SHORT_HEADER, _MEDIUM_HEADER, _LONG_HEADER = (
+    struct.Struct("!BB").pack,
+    struct.Struct("!BBH").pack,
+    struct.Struct("!BBQ").pack,
+)
 
 
 class Socket(web.WebSocketResponse):
@@ -35,21 +41,22 @@ class Socket(web.WebSocketResponse):
         self._limit = limit
         self._transport = transport
 
-    def write_now(self, payload: bytes, kind: WSMsgType) -> bool:
+    def write_now(self, body: Body, number: bytes, kind: WSMsgType) -> bool:
         """Write a frame without waiting; False if it has to wait (or to be compressed). Source: RFC 6455, 5.2."""
         transport = self._transport
         if transport is None or self.compress or self.closed or transport.is_closing():
             return False
         if transport.get_write_buffer_size() > _AHEAD_BYTES:
             return False
-        size, first = len(payload), _FINAL | kind
+        start, rest = body
+        size = len(start) + len(number) + len(rest)
         if size < _SHORT:
-            header = struct.pack("!BB", first, size)
+            header = _SHORT_HEADER(_FINAL | kind, size)
         elif size < _MEDIUM:
-            header = struct.pack("!BBH", first, _TWO_BYTES, size)
+            header = _MEDIUM_HEADER(_FINAL | kind, _TWO_BYTES, size)
         else:
-            header = struct.pack("!BBQ", first, _EIGHT_BYTES, size)
-        transport.write(header + payload)
+            header = _LONG_HEADER(_FINAL | kind, _EIGHT_BYTES, size)
+        transport.write(b"".join((header, start, number, rest)))
         return True
 
     def cut_off(self) -> None:

@@ -165,8 +165,8 @@ async def fuzz(messages: int, seed: int = 7) -> Counter[str]:
             session._handle(data)
             queue = session._outbox._queue
             assert queue, f"no answer to {data!r}"
-            for body, _ in queue:
-                answer = wire.load(wire.frame(1, body))
+            for packet in queue:
+                answer = wire.load(packet.body.message(wire.number(1)))
                 checker.check(answer)
                 told[str(answer.get("code", answer.get("method", answer.get("channel"))))] += 1
             session._outbox.empty()
