@@ -292,9 +292,9 @@ def main() -> None:
             shares = [each[kind].frames / each["aiohttp"].frames for each in rounds]
             cheaper = median(each["aiohttp"].cpu / each[kind].cpu for each in rounds)
             print(
-                f"{codec:8} {kind:10} {found.frames:10,.0f} frames/s  {found.frames * ROWS / 1e6:5.2f} million ticks/s  "
-                f"{found.megabytes:6,.0f} MB/s  {median(shares):4.0%} of the ceiling ({min(shares):.0%} to {max(shares):.0%})  "
-                f"CPU {found.cpu:5.2f} us a frame, {cheaper:4.0%}"
+                f"{codec:8} {kind:10} {found.frames:10,.0f} frames/s, {found.frames * ROWS / 1e6:.2f} million ticks/s, "
+                f"{found.megabytes:,.0f} MB/s: {median(shares):.0%} of the ceiling ({min(shares):.0%} to "
+                f"{max(shares):.0%}); CPU {found.cpu:.2f} us a frame, {cheaper:.0%}"
             )
 
 
