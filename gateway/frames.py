@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.market import Row
 from gateway.recent import Part
-from gateway.wire import Body, Wire
+from gateway.wire import Body, Wire, header
 
 
-class Packet(NamedTuple):
-    """A message in one codec, as it waits for however many clients."""
+class Packet:
+    """A message in one codec, as it waits for however many clients.
 
-    body: Body
-    size: int
-    """In bytes, but for each client's ``seq``."""
-    channel: str | None = None
-    """None for an answer, which only one client gets."""
-    rows: int = 0
-    """How many rows it tells; what a client that does not get it has lost."""
-    cursor: str | None = None
-    """Where its reader then stands."""
+    ``channel`` is None for an answer, which only one client gets.
+    """
 
-    @classmethod
-    def of(cls, body: Body, channel: str | None = None, rows: int = 0, cursor: str | None = None) -> Packet:
-        return cls(body, len(body.start) + len(body.rest), channel, rows, cursor)
+    __slots__ = ("_heads", "_kind", "body", "channel", "cursor", "rows", "size")
+
+    def __init__(
+        self, wire: Wire, body: Body, channel: str | None = None, rows: int = 0, cursor: str | None = None
+    ) -> None:
+        self.body, self.channel, self.rows, self.cursor = body, channel, rows, cursor
+        self.size = len(body.start) + len(body.rest)
+        """In bytes, but for each client's ``seq``."""
+        self._kind = wire.frame_type
+        self._heads: dict[int, bytes] = {}
+
+    def framed(self, number: bytes) -> bytes:
+        """The WebSocket frame of the client whose ``seq`` this is."""
+        digits = len(number)
+        head = self._heads.get(digits)
+        if head is None:
+            head = self._heads[digits] = header(self._kind, self.size + digits) + self.body.start
+        return b"".join((head, number, self.body.rest))
 
 
 class Frame:
@@ -34,14 +42,18 @@ class Frame:
     __slots__ = ("_packets", "channel", "cursor", "rows")
 
     def __init__(self, channel: str, rows: int, cursor: str | None) -> None:
-        self.channel, self.rows, self.cursor = channel, rows, cursor
+        self.channel = channel
+        self.rows = rows
+        """How many rows it tells; what a client that does not get it has lost."""
+        self.cursor = cursor
+        """Where its reader then stands."""
         self._packets: dict[str, Packet] = {}
 
     def packet(self, wire: Wire) -> Packet:
         found = self._packets.get(wire.name)
         if found is None:
             body = self._encoded(wire)
-            found = self._packets[wire.name] = Packet.of(body, self.channel, self.rows, self.cursor)
+            found = self._packets[wire.name] = Packet(wire, body, self.channel, self.rows, self.cursor)
         return found
 
     def _encoded(self, wire: Wire) -> Body:

@@ -78,7 +78,9 @@ class Outbox:
     def offer(self, frame: Frame) -> None:
         """Send a frame that others get, too, as soon as the client takes it."""
         packet = frame.packet(self._wire)
-        if self._idle and self._write_now(packet):
+        if self._idle and (transport := self._socket.room()) is not None:
+            self._seq += 1
+            transport.write(packet.framed(self._wire.number(self._seq)))
             if packet.cursor is not None:
                 self._cursors[frame.channel] = packet.cursor
         elif not (self._closed or (self._lost and self._is_left_out(packet))):
@@ -88,15 +90,18 @@ class Outbox:
         """Send what only this client gets. Not bounded: whoever answers waits until the outbox is `drained`."""
         if self._closed:
             return
-        packet = Packet.of(self._wire.body(message))
-        if not (self._idle and self._write_now(packet)):
+        packet = Packet(self._wire, self._wire.body(message))
+        if self._idle and (transport := self._socket.room()) is not None:
+            self._seq += 1
+            transport.write(packet.framed(self._wire.number(self._seq)))
+        else:
             self._put(packet)
 
     def insist(self, frame: Frame) -> None:
         """Send a frame that is part of an answer."""
         packet = frame.packet(self._wire)
         self._remember(packet)
-        self._put(packet._replace(channel=None))
+        self._put(Packet(self._wire, packet.body))
 
     def empty(self) -> None:
         """Forget what waits: the client will not take it."""
@@ -130,13 +135,6 @@ class Outbox:
             self.drained.set()
             await self._filled.wait()
             self._idle = False
-
-    def _write_now(self, packet: Packet) -> bool:
-        number = self._wire.number(self._seq + 1)
-        if not self._socket.write_now(packet.body, number, self._wire.frame_type):
-            return False
-        self._seq += 1
-        return True
 
     def _queue_up(self, packet: Packet) -> None:
         if self._messages < self._most_messages and self._bytes + packet.size <= self._most_bytes:
@@ -207,4 +205,4 @@ class Outbox:
                 told = {"messages": each.messages, "rows": each.rows}
                 where = {"cursor": each.cursor} if each.cursor else {}
                 message = answers.data(channel, "skipped", [told], **where)
-            self._put(Packet.of(self._wire.body(message)))
+            self._put(Packet(self._wire, self._wire.body(message)))

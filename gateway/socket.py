@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
 
 from gateway.protocol import Code
-from gateway.wire import Body
 from infra import metrics
 
 GOODBYE_SECONDS: Final = 2.0
@@ -19,14 +18,6 @@ _PEER_PING_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
 _AHEAD_BYTES: Final = 65_536
 """What may wait in the transport before a frame has to wait in the queue."""
-_FINAL: Final = 0x80
-_SHORT, _MEDIUM = 126, 65_536
-_TWO_BYTES, _EIGHT_BYTES = 126, 127
-_SHORT_HEADER, _MEDIUM_HEADER, _LONG_HEADER = (
-    struct.Struct("!BB").pack,
-    struct.Struct("!BBH").pack,
-    struct.Struct("!BBQ").pack,
-)
 
 
 class Socket(web.WebSocketResponse):
@@ -40,24 +31,20 @@ class Socket(web.WebSocketResponse):
         super().__init__(max_msg_size=limit, compress=compress, heartbeat=_PEER_PING_SECONDS, timeout=GOODBYE_SECONDS)
         self._limit = limit
         self._transport = transport
+        self._plain = False
+        """Frames may be written as they are: nothing is compressed, and there was no farewell."""
 
-    def write_now(self, body: Body, number: bytes, kind: WSMsgType) -> bool:
-        """Write a frame without waiting; False if it has to wait (or to be compressed). Source: RFC 6455, 5.2."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        writer = await super().prepare(request)
+        self._plain = not self.compress
+        return writer
+
+    def room(self) -> asyncio.Transport | None:
+        """What a whole frame may be written to at once; None if it has to wait, or to be compressed."""
         transport = self._transport
-        if transport is None or self.compress or self.closed or transport.is_closing():
-            return False
-        if transport.get_write_buffer_size() > _AHEAD_BYTES:
-            return False
-        start, rest = body
-        size = len(start) + len(number) + len(rest)
-        if size < _SHORT:
-            header = _SHORT_HEADER(_FINAL | kind, size)
-        elif size < _MEDIUM:
-            header = _MEDIUM_HEADER(_FINAL | kind, _TWO_BYTES, size)
-        else:
-            header = _LONG_HEADER(_FINAL | kind, _EIGHT_BYTES, size)
-        transport.write(b"".join((header, start, number, rest)))
-        return True
+        if not self._plain or transport is None or transport.is_closing():
+            return None
+        return transport if transport.get_write_buffer_size() <= _AHEAD_BYTES else None
 
     def cut_off(self) -> None:
         """Drop a client that hangs."""
@@ -65,6 +52,7 @@ class Socket(web.WebSocketResponse):
             self._transport.abort()
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        self._plain = False
         if code == WSCloseCode.MESSAGE_TOO_BIG and self._transport is not None:
             metrics.CLIENT_ERRORS.labels(Code.TOO_LARGE.value).inc()
             reason = b"%d: a message has at most %d bytes" % (Code.TOO_LARGE, self._limit)

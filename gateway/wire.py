@@ -5,6 +5,7 @@ Rows are encoded once for every codec in use, whatever the number of clients.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -14,6 +15,11 @@ from aiohttp import WSMsgType
 
 _FIXMAP: Final = 0x80
 _ARRAY32: Final = b"\xdd"
+_UINT32_FIRST: Final = 0xCE
+_UINT32: Final = struct.Struct(">BI").pack
+_FINAL: Final = 0x80
+_TWO_BYTES, _EIGHT_BYTES = 126, 127
+"""In place of a payload's length: how many bytes after it tell it."""
 
 
 class Body(NamedTuple):
@@ -93,12 +99,23 @@ class MsgpackWire:
         return Body(bytes([_FIXMAP | (len(fields) + 2)]) + _SEQ, b"".join(rest))
 
     def number(self, seq: int) -> bytes:
-        return ormsgpack.packb(seq)
+        return _UINT32(_UINT32_FIRST, seq) if seq < 1 << 32 else ormsgpack.packb(seq)
 
 
 _JSON_SEQ: Final = b'{"seq":'
 _DATA: Final = ormsgpack.packb("data")
 _SEQ: Final = ormsgpack.packb("seq")
+
+
+def header(kind: WSMsgType, size: int) -> bytes:
+    """What comes before a server's payload of ``size`` bytes in one frame. Source: RFC 6455, 5.2."""
+    first = _FINAL | kind
+    if size < _TWO_BYTES:
+        return struct.pack("!BB", first, size)
+    if size < 1 << 16:
+        return struct.pack("!BBH", first, _TWO_BYTES, size)
+    return struct.pack("!BBQ", first, _EIGHT_BYTES, size)
+
 
 JSON: Final = JsonWire()
 MSGPACK: Final = MsgpackWire()

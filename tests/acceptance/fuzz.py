@@ -57,8 +57,8 @@ WELL_FORMED: list[dict[str, Any]] = [
 class Mute:
     """A socket that nothing is written to."""
 
-    def write_now(self, *_: object) -> bool:
-        return False
+    def room(self) -> None:
+        """Everything has to wait."""
 
     def cut_off(self) -> None:
         """Nothing is connected."""

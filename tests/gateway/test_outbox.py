@@ -27,8 +27,8 @@ class Line:
         self.told: list[dict[str, Any]] = []
         self.open = asyncio.Event()
 
-    def write_now(self, *_: object) -> bool:
-        return False
+    def room(self) -> None:
+        """Everything has to wait."""
 
     async def send_frame(self, payload: bytes, _: WSMsgType) -> None:
         await self.open.wait()
