@@ -24,6 +24,8 @@ _S3: Final = {
     "endpoint": "endpoint_override",
 }
 """deltalake's options for S3 (in either case, ``AWS_`` before them or not), and pyarrow's."""
+_TRIES: Final = 10
+"""Of a request that S3 refuses, as deltalake's client has it; with pyarrow's three readers saw what soon passes."""
 
 
 def revealed(options: StorageOptions | None) -> dict[str, str]:
@@ -49,4 +51,5 @@ def filesystem(uri: str, options: StorageOptions | None) -> filesystems.SubTreeF
     found: dict[str, Any] = {_S3[name]: value for name, value in given.items() if name in _S3}
     if endpoint := found.get("endpoint_override"):
         found["scheme"] = urlsplit(endpoint).scheme or "https"
+    found["retry_strategy"] = filesystems.AwsStandardS3RetryStrategy(max_attempts=_TRIES)
     return filesystems.SubTreeFileSystem(f"{parts.netloc}{parts.path}", filesystems.S3FileSystem(**found))

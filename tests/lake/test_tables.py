@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import duckdb
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from infra.lake.layout import BARS, EVENTS, REJECTED, TABLES, TICKS
-from infra.lake.storage import revealed
+from infra.lake.storage import filesystem, revealed
 from infra.lake.tables import drop_world, ends, last_revisions, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
@@ -233,3 +235,31 @@ def test_events_of_no_symbol_come_first() -> None:
     records = [FeedEvent(time=START + n, symbol=symbol, **kind) for n, symbol in enumerate(("B", None, "A", None))]  # type: ignore[arg-type]
     rows = EVENTS.rows(batch(EVENTS, records).rows, "main")
     assert rows["symbol"].to_list() == [None, None, "A", "B"]
+
+
+class Hiccups(BaseHTTPRequestHandler):
+    """An S3 server that refuses four times in a row, then has every object."""
+
+    def do_HEAD(self) -> None:
+        self.server.refused += 1  # type: ignore[attr-defined]
+        self.send_response(503 if self.server.refused < 5 else 200)  # type: ignore[attr-defined]
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_reader_does_not_see_that_s3_refuses_for_a_moment() -> None:
+    with HTTPServer(("127.0.0.1", 0), Hiccups) as server:
+        server.refused = 0  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = {
+            "endpoint_url": f"http://127.0.0.1:{server.server_port}",
+            "access_key_id": "a",
+            "region": "us-east-1",
+        }
+        options["secret_access_key"] = "b"  # noqa: S105
+        secrets = {name: SecretStr(value) for name, value in options.items()}
+        assert filesystem("s3://lake/main", secrets).get_file_info("ticks").size == 7
+        server.shutdown()
