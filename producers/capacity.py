@@ -42,7 +42,7 @@ class Capacity:
         if carries < self.symbols and time.monotonic() - self._told >= _AGAIN_SECONDS:
             self._told = time.monotonic()
             log.warning(
-                "a poll takes too long: give symbols to another shard",
+                "a poll takes too long: give symbols to another shard (arbitrex feed spread)",
                 seconds=round(self._mean, 2),
                 symbols=self.symbols,
                 carries=carries,
