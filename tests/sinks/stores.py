@@ -154,7 +154,7 @@ def _in_csv(settings: Settings, table: Table) -> Iterable[Place]:
 
 def _in_jsonl(settings: Settings, table: Table) -> Iterable[Place]:
     assert settings.jsonl.dir is not None
-    for path in (settings.below(settings.jsonl.dir) / FOLDERS[table.name]).rglob("*.jsonl"):
+    for path in files_of(settings.below(settings.jsonl.dir), table, "jsonl"):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
             yield row["symbol"], row["source_partition"], row["source_offset"]
@@ -174,13 +174,19 @@ READERS: dict[str, Callable[[Settings, Table], Iterable[Place]]] = {
     "jsonl": _in_jsonl,
     "redis": _in_redis,
 }
-FOLDERS = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "rates"}
+FOLDERS = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "ohlcv"}
 STORES = ("lake", "lake-s3", "csv", "jsonl", "redis")
+
+
+def files_of(folder: Path, table: Table, ending: str) -> Iterable[Path]:
+    """The files of a table, which shares its folder with others."""
+    name = f"*.{table.name}.*" if table in (BARS, RATES) else "*"
+    return sorted((folder / FOLDERS[table.name]).rglob(f"{name}.{ending}"))
 
 
 def csv_rows(folder: Path, table: Table) -> Iterable[dict[str, str]]:
     """Every row below a folder, read by Python's own csv module; fails on a torn line."""
-    for path in sorted((folder / FOLDERS[table.name]).rglob("*.csv")):
+    for path in files_of(folder, table, "csv"):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 assert None not in row
