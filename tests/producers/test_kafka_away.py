@@ -114,6 +114,7 @@ def test_what_was_spooled_survives_a_kill_and_a_terminal_that_has_forgotten_it(
     assert gap.from_ is not None
     assert gap.to is not None
     assert killed - 1_500 < gap.from_ < gap.to
+    kept = [row for row in kept if row[0] >= begins]
     assert kept == expected(simulator, begins, gap.from_) + expected(simulator, gap.to, kept[-1][0] + 1)
     assert sum(gone < moment < killed for moment, _ in kept) > 40
 
@@ -152,5 +153,5 @@ def test_polling_stops_when_the_queue_is_full_and_goes_on_where_it_was(
     stopping.set()
     thread.join(10)
     assert publisher.flush(10)
-    kept, _ = raw(settings, world, codec)
+    kept = [row for row in raw(settings, world, codec)[0] if row[0] >= begins]
     assert kept == expected(SimulatorSettings(), begins, kept[-1][0] + 1)
