@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -72,6 +73,19 @@ class FeedLog:
         """The ledger's lines of [start, end], by time."""
         found = (record for record, _ in self._all(FEED_EVENTS.name) if isinstance(record, FeedEvent))
         return sorted((event for event in found if start <= event.time <= end), key=lambda event: event.time)
+
+    def specs(self, feed: str) -> list[SymbolSpec]:
+        """The latest spec of each of a feed's symbols, by symbol."""
+        found = {r.symbol: r for r, _ in self._all(SYMBOLS.name) if isinstance(r, SymbolSpec) and r.feed == feed}
+        return [found[symbol] for symbol in sorted(found)]
+
+    def counts(self, moment: int) -> Counter[str]:
+        """How many ticks of each symbol there are since then."""
+        topic = self._world.topic(TICKS_RAW.name)
+        found: Counter[str] = Counter()
+        for batch in read_to_end(self._settings.kafka, since(self._settings.kafka, topic, moment)):
+            found.update((message.key() or b"").decode("utf-8", "replace") for message in batch)
+        return found
 
     def symbols_of(self, feed: str, shard: str) -> list[str]:
         """The symbols whose latest spec names the shard, or, without a spec yet, whose cursor does."""

@@ -28,6 +28,16 @@ SHARD_CAPACITY = Gauge(
     "arbitrex_shard_symbols_capacity", "Symbols that a shard can poll within a second", ["feed", "shard"]
 )
 SOURCE_ERRORS = Counter("arbitrex_source_errors_total", "Failed calls to a source", ["feed", "shard", "reason"])
+SOURCE_RECOVERIES = Counter(
+    "arbitrex_source_recoveries_total",
+    "What went wrong with a source and is right again: retry, reduce, reconnect, history, offered, zone",
+    ["feed", "shard", "reason"],
+)
+COMPONENT_RESTARTS = Counter(
+    "arbitrex_component_restarts_total",
+    "Processes that are started again by whoever watches them: hung, ended",
+    ["component", "reason"],
+)
 IMPORT_LINES_MALFORMED = Counter(
     "arbitrex_import_lines_malformed_total", "Lines of a file that are no tick", ["reason"]
 )

@@ -148,6 +148,8 @@ class SimulatorSettings(_Section):
     """Ticks compared with a usual market's."""
     copies: int = Field(1, ge=1, le=100)
     """Each symbol so many times: EURUSD, EURUSD.2 and so on."""
+    ticks: Path | None = None
+    """A tick file, or a folder of them, whose ticks it plays over and over instead of made-up ones."""
     faults: Words = ()
     """What goes wrong, and when: see `producers.simulated.faults`."""
 

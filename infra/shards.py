@@ -85,5 +85,5 @@ def _check_apart(found: Mapping[str, Settings], path: Path) -> None:
             if (both := common(pattern, other)) is not None:
                 raise SettingsError(
                     f"{SETTING}={path}: {first} and {second} would both have {both or 'every symbol'} ({pattern} and "
-                    f"{other}) of feed {feed}: give each shard symbols of its own"
+                    f"{other}) of feed {feed}: give each shard symbols of its own (arbitrex feed spread finds them)"
                 )

@@ -22,7 +22,7 @@ class Capacity:
     """Of one shard; says when it is exceeded, every ten minutes."""
 
     def __init__(self, symbols: int, feed: str, shard: str) -> None:
-        self._symbols = symbols
+        self.symbols = symbols
         self._gauge = metrics.SHARD_CAPACITY.labels(feed, shard)
         self._mean: float | None = None
         self._told = -_AGAIN_SECONDS
@@ -37,13 +37,13 @@ class Capacity:
     def took(self, seconds: float) -> None:
         """A poll took so long."""
         self._mean = seconds if self._mean is None else self._mean + _WEIGHT * (seconds - self._mean)
-        carries = int(self._symbols * LONGEST_CYCLE_SECONDS / max(self._mean, 1e-6))
+        carries = int(self.symbols * LONGEST_CYCLE_SECONDS / max(self._mean, 1e-6))
         self._gauge.set(carries)
-        if carries < self._symbols and time.monotonic() - self._told >= _AGAIN_SECONDS:
+        if carries < self.symbols and time.monotonic() - self._told >= _AGAIN_SECONDS:
             self._told = time.monotonic()
             log.warning(
-                "a poll takes too long: give symbols to another shard",
+                "a poll takes too long: give symbols to another shard (arbitrex feed spread)",
                 seconds=round(self._mean, 2),
-                symbols=self._symbols,
+                symbols=self.symbols,
                 carries=carries,
             )

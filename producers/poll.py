@@ -17,7 +17,7 @@ from producers.readings import Times, moments, newest
 from producers.recent import Recent
 from producers.restore import server_time
 from producers.series import Series
-from producers.shard import Shard, count_error, tell
+from producers.shard import Shard, count_error, count_recovery, tell
 from producers.terminal import COPY_TICKS_ALL, FLAGS_KNOWN, Ticks
 from producers.watermarks import Watermarks
 from schemas.records import Control, ControlKind, EventKind
@@ -62,7 +62,7 @@ class Poller:
         watermark: int = -1,
     ) -> None:
         """``cursors`` (in UTC), ``names`` (at the broker), ``recent``: by symbol; ``watermark``: the last published."""
-        self._shard, self._names = shard, names
+        self._shard, self._names = shard, dict(names)
         self._terminal, self._clock = shard.terminal, shard.clock
         self._publisher, self._stopping = shard.publisher, shard.stopping
         self.zone = shard.zone
@@ -70,11 +70,7 @@ class Poller:
         self._quiet_ms = settings.quiet_margin_ms
         self._patience_ms = int(settings.patience_seconds * 1_000)
         self._reread_ms, self._window_ms = int(settings.reread_seconds * 1_000), int(settings.reread_minutes * 60_000)
-        known = recent or {}
-        self._series = [
-            Series(names[symbol], symbol, cursor, known.get(symbol) or Recent(cursor.last_msc + 1))
-            for symbol, cursor in cursors.items()
-        ]
+        self._series = _series(cursors, names, recent or {})
         self._watermarks = Watermarks(
             margin_ms=settings.watermark_margin_ms, quiet_ms=settings.quiet_margin_ms, last=watermark
         )
@@ -95,6 +91,17 @@ class Poller:
     def least_age(self) -> int | None:
         """How old live ticks are at the least, by this machine's clock; None before there were any."""
         return self._watermarks.least_age
+
+    @property
+    def watermark(self) -> int:
+        """Up to when all is published, UTC."""
+        return self._watermarks.last
+
+    def add(self, cursors: Mapping[str, Cursor], names: Mapping[str, str], recent: Mapping[str, Recent]) -> None:
+        """Poll further series from now on; as for the others."""
+        self._series += _series(cursors, names, recent)
+        self._names |= names
+        self._capacity.symbols = len(self._series)
 
     def finish(self) -> None:
         """Read what came before the server's clock was moved, as it can be read in the old zone only.
@@ -182,20 +189,25 @@ class Poller:
             return None
         if series.dropped:
             series.dropped, series.failures = False, 0
+            count_recovery(self._shard, "offered")
             tell(self._shard, EventKind.CONNECTED, "the broker offers it again", series.symbol)
         before, series.shown = series.shown, int(tick.time_msc)
         if series.shown != before:
             self.newest_shown = series.shown
         last = series.cursor.last_msc
         if series.shown == server_time(last, self.zone):
-            series.failures = 0
+            self._succeeded(series)
             return last
         probe = newest(series.shown, self.zone, now=now) if series.shown else _NONE
         if probe <= last:
-            series.failures = 0
+            self._succeeded(series)
             if before not in {0, series.shown}:
                 check_fallen(probe, last, self.zone)
         return probe
+
+    def _succeeded(self, series: Series, *, fetched: bool = False) -> None:
+        for reason in series.succeeded(fetched=fetched):
+            count_recovery(self._shard, reason)
 
     def _failed(self, series: Series, call: str, now: int) -> None:
         """Put one series off; raises what concerns the whole terminal."""
@@ -234,6 +246,8 @@ class Poller:
             too_much = isinstance(failure(call, self._terminal.last_error()), TooMuchError)
             if too_much and _LEAST_COUNT < series.count >= page.count:
                 series.count = max(page.count // 2, _LEAST_COUNT)
+                count_error(self._shard, self._terminal.last_error()[0])
+                series.reduced = True
                 return Page(page.second, series.count)
             self._failed(series, call, now)
             return None
@@ -243,7 +257,7 @@ class Poller:
         lacks = series.lacks(times) and not (reaches and self._reaches(series))  # it may have been lost in between
         if lacks and self._still_hopes(series, int(times[0]), now):
             return None
-        series.lacking_ms, series.failures = None, 0
+        self._succeeded(series, fetched=True)
         rows, after = take(series.cursor, answer, times)
         series.confirmed = not len(rows)
         if len(rows):
@@ -282,6 +296,7 @@ class Poller:
                 to=begins,
             )
         )
+        series.lacking_ms, series.failures = None, 0
         self._gaps.inc()
         log.warning("ticks are lost", symbol=series.symbol, lost_from=since, lost_to=begins)
         return False
@@ -344,6 +359,13 @@ class Poller:
                 Control(kind=ControlKind.WATERMARK, feed=self._publisher.feed, shard=self._publisher.shard, time=time),
                 [series.symbol for series in self._series],
             )
+
+
+def _series(cursors: Mapping[str, Cursor], names: Mapping[str, str], recent: Mapping[str, Recent]) -> list[Series]:
+    return [
+        Series(names[symbol], symbol, cursor, recent.get(symbol) or Recent(cursor.last_msc + 1))
+        for symbol, cursor in cursors.items()
+    ]
 
 
 def columns(

@@ -32,6 +32,8 @@ class Series:
     """Not to be asked for before."""
     failures: int = 0
     """In a row."""
+    reduced: bool = False
+    """Fewer rows were asked for than before, and they have not come yet."""
     lacking_ms: int | None = None
     """Since when the terminal does not show the history that leads up to the cursor."""
     former: ServerZone | None = None
@@ -53,6 +55,17 @@ class Series:
         """Wait before the next call, longer each time."""
         self.retry_ms = now + min(_FIRST_PAUSE_MS << min(self.failures, 10), _LONGEST_PAUSE_MS)
         self.failures += 1
+
+    def succeeded(self, *, fetched: bool) -> list[str]:
+        """Note that an answer came, ``fetched`` or to a probe; from what it has recovered: retry, history, reduce."""
+        recovered = []
+        if self.failures and self.lacking_ms is None:
+            recovered.append("retry")
+        self.failures = 0
+        if fetched:
+            recovered += ["history"] * (self.lacking_ms is not None) + ["reduce"] * self.reduced
+            self.lacking_ms, self.reduced = None, False
+        return recovered
 
     def lacks(self, times: Times) -> bool:
         """Whether an answer, asked from the cursor's second on, begins behind it: then what led up to it is not shown.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from infra import logs, provision
@@ -17,10 +18,11 @@ from producers import sources
 from producers.clocks import ClockSetBackError, ServerClockError, offset
 from producers.failures import TerminalAwayError, TryAgainError, failure
 from producers.naming import canonical, refuse_foreign
+from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import restore
-from producers.shard import Shard, begin, choose, connect, disconnected, reselect, specify, tell
+from producers.shard import Shard, begin, choose, connect, count_recovery, disconnected, reselect, specify, tell
 from producers.spooling import open_publisher
 from producers.terminal import SymbolInfo
 from producers.watched import Watched
@@ -84,7 +86,8 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
         names = {symbol: info.name for symbol, info in infos.items()}
         poller = Poller(shard, cursors, names, recent=standing.recent, watermark=standing.watermark)
         process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
-        Rounds(shard, poller, infos, auto=zone is None).run()
+        newcomers = Newcomers(standing, partial(refuse_foreign, settings, codec, feed=producer.feed))
+        Rounds(shard, poller, infos, auto=zone is None, newcomers=newcomers).run()
     finally:
         shard.terminal.shutdown()
 
@@ -92,8 +95,11 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
 class Rounds:
     """One poll after the other, and what is done about what goes wrong."""
 
-    def __init__(self, shard: Shard, poller: Poller, infos: Mapping[str, SymbolInfo], *, auto: bool) -> None:
-        self._shard, self._poller, self._infos, self._auto = shard, poller, infos, auto
+    def __init__(
+        self, shard: Shard, poller: Poller, infos: Mapping[str, SymbolInfo], *, auto: bool, newcomers: Newcomers
+    ) -> None:
+        self._shard, self._poller, self._infos, self._auto = shard, poller, dict(infos), auto
+        self._newcomers = newcomers
         self._told_offset = False
 
     def run(self) -> None:
@@ -103,6 +109,7 @@ class Rounds:
             try:
                 self._poller.cycle()
                 self._check_clock()
+                self._infos |= self._newcomers.look(self._shard, self._poller, self._infos)
             except TerminalAwayError as error:
                 self._reconnect(error)
             except ServerClockError as error:
@@ -119,6 +126,8 @@ class Rounds:
                 reselect(self._shard, self._infos)
             except (TerminalAwayError, TryAgainError) as again:
                 log.warning("terminal away again", reason=str(again))  # the next poll finds it so
+            else:
+                count_recovery(self._shard, "reconnect")
             self._poller.connected()
 
     def _check_clock(self) -> None:
@@ -144,6 +153,7 @@ class Rounds:
         text = f"the server's clock was moved from {shard.zone.name} to {moved.name}"
         log.warning("zone changed", reason=text)
         tell(shard, EventKind.CLOCK, text)
+        count_recovery(shard, "zone")
         self._poller.finish()
         self._shard = replace(shard, zone=moved)
         specify(self._shard, self._infos, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from threading import Event
@@ -19,7 +19,7 @@ from producers.failures import TerminalAwayError, TryAgainError, UnknownSymbolEr
 from producers.opening import open_terminal
 from producers.publisher import Publisher
 from producers.restore import server_time
-from producers.terminal import CHART_MODE_LAST, SymbolInfo, Terminal
+from producers.terminal import CHART_MODE_LAST, OK, SymbolInfo, Terminal
 from schemas.records import ChartMode, Control, ControlKind, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
 
 _FIRST_PAUSE: Final = 0.25
@@ -82,6 +82,26 @@ def choose(shard: Shard) -> Mapping[str, SymbolInfo]:
         chosen |= {name: by_name[name] for name in found}
     reselect(shard, chosen)
     return chosen
+
+
+def newly_offered(shard: Shard, known: Collection[str]) -> Mapping[str, SymbolInfo]:
+    """What the broker offers that the shard's patterns choose, but for its symbols ``known``, in the MarketWatch.
+
+    Raises what `choose` raises for the terminal.
+    """
+    patterns = [each for each in shard.settings.symbols or ("*",) if set(each) & set("*?[")]
+    if not patterns:
+        return {}
+    offered = shard.terminal.symbols_get()
+    if offered is None:
+        raise failure("symbols_get", shard.terminal.last_error())
+    fresh = {
+        info.name: info
+        for info in offered
+        if info.name not in known and any(fnmatchcase(info.name, pattern) for pattern in patterns)
+    }
+    reselect(shard, fresh)
+    return fresh
 
 
 def reselect(shard: Shard, infos: Mapping[str, SymbolInfo]) -> None:
@@ -164,5 +184,11 @@ def tell(shard: Shard, kind: EventKind, text: str, symbol: str | None = None) ->
 
 
 def count_error(shard: Shard, code: int) -> None:
-    """Count a failed call."""
-    metrics.SOURCE_ERRORS.labels(shard.publisher.feed, shard.publisher.shard, str(code)).inc()
+    """Count a failed call by its code; what fails without one is the connection to the broker."""
+    reason = "offline" if code == OK else str(code)
+    metrics.SOURCE_ERRORS.labels(shard.publisher.feed, shard.publisher.shard, reason).inc()
+
+
+def count_recovery(shard: Shard, reason: str) -> None:
+    """Count what is right again, by what it took."""
+    metrics.SOURCE_RECOVERIES.labels(shard.publisher.feed, shard.publisher.shard, reason).inc()

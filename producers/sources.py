@@ -15,11 +15,12 @@ from producers.clock import Clock, FastClock, RealClock
 from producers.cursor import Cursor
 from producers.remote.client import RemoteTerminal
 from producers.simulated.faults import Faults
-from producers.simulated.market import Market
+from producers.simulated.market import Market, Quotes
 from producers.simulated.package import TradingTerminal
+from producers.simulated.recorded import Recorded
 from producers.terminal import Terminal
 from producers.zones import AUTO
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, SourceError, UsageError
 
 FIRST_START_MS: Final = 1_800_000
 """How far back a first start begins, at the least."""
@@ -110,8 +111,17 @@ def simulated_terminal(simulator: SimulatorSettings, clock: Clock) -> TradingTer
         faults = Faults.parse(simulator.faults, simulator.seed)
     except SettingsError as error:
         raise SettingsError(f"ARBITREX_SIMULATOR__FAULTS: {error}") from error
-    market = Market(simulator.seed, simulator.rate, simulator.copies)
-    return TradingTerminal(market, ServerZone.parse(simulator.zone), clock, faults)
+    zone = ServerZone.parse(simulator.zone)
+    return TradingTerminal(_quotes(simulator, zone), zone, clock, faults)
+
+
+def _quotes(simulator: SimulatorSettings, zone: ServerZone) -> Quotes:
+    if simulator.ticks is None:
+        return Market(simulator.seed, simulator.rate, simulator.copies)
+    try:
+        return Recorded(simulator.ticks, zone)
+    except (UsageError, SourceError) as error:
+        raise SettingsError(f"ARBITREX_SIMULATOR__TICKS: {error}") from error
 
 
 def metatrader() -> Terminal:

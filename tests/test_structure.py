@@ -25,6 +25,7 @@ PURE = (
     "infra/market",
     "infra/mapping.py",
     "infra/patterns.py",
+    "infra/spreading.py",
     *PROOF,
     "processors/core",
     "producers/cursor.py",

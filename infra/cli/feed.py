@@ -100,6 +100,42 @@ def retire(
     typer.echo(f"{shard} is retired")
 
 
+@app.command("spread")
+def spread_(
+    shards: Annotated[str, typer.Argument(help="The feed's shards, as in london,tokyo.", show_default=False)],
+    *,
+    feed: Annotated[str | None, typer.Option(help="The feed.", show_default="ARBITREX_PRODUCER__FEED")] = None,
+    from_: From = "1d",
+    world: World = None,
+) -> None:
+    """Spread a feed's symbols over shards by load, as lines for the shards file.
+
+    The load is what polling each symbol costs a terminal, by the ticks that it had since --from. Symbols stay with
+    their shards as far as that is even, so that running it again moves nothing.
+
+    arbitrex feed spread london,tokyo --from 1d
+    """
+    from infra.spreading import cost, spread
+
+    names = list(dict.fromkeys(name for name in shards.replace(",", " ").split()))
+    settings, now = settings_of(world), _now()
+    start, end = span(from_, None, now)
+    log, of_feed = _log(settings), feed or settings.producer.feed
+    specs = {spec.symbol: spec for spec in log.specs(of_feed)}
+    if not specs or not names:
+        raise UsageError(
+            f"feed {of_feed} has no symbols in world {settings.world}: run its producer for a while with all of them "
+            "in one shard, then spread them"
+        )
+    ticks, seconds = log.counts(start), max((end - start) / 1_000, 1.0)
+    costs = {symbol: cost(ticks[symbol] / seconds, settings.producer.poll_ms / 1_000) for symbol in specs}
+    found = spread(costs, names, {symbol: spec.shard for symbol, spec in specs.items()})
+    for name in names:
+        mine = [symbol for symbol in found if found[symbol] == name]
+        typer.echo(f"# {len(mine)} symbols, {sum(costs[symbol] for symbol in mine):.2f} s of each poll")
+        typer.echo(f"{name}: {json.dumps({'symbols': [specs[symbol].broker_name for symbol in mine]})}")
+
+
 def _publish(settings: Settings, standing: ShardStanding, symbols: Sequence[str], now: int) -> None:
     from infra.registry.client import registry
     from producers.publisher import Publisher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,10 @@ def simulate(
         list[str] | None,
         typer.Option(help="KIND[=VALUE][@START+SECONDS], START being a time or everySECONDS.", show_default=False),
     ] = None,
+    ticks: Annotated[
+        Path | None,
+        typer.Option(help="Play the ticks of a file, or of all in a folder, over and over.", show_default=False),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another market.", show_default=False)] = None,
     port: Annotated[int | None, typer.Option(help="Where to listen; 0: anywhere.", show_default=False)] = None,
 ) -> None:
@@ -39,22 +44,32 @@ def simulate(
 
     arbitrex simulate --fault cold=30 --fault hang@2026-11-24T14:00:00Z+5
 
+    arbitrex simulate --ticks EURUSD_202611.csv
+
     ARBITREX_PRODUCER__SOURCE=remote arbitrex producer
+
+    Files are those that arbitrex import reads. A moment has the ticks that stand whole spans of the files before or
+    behind it: their time of day stays, and with ARBITREX_SIMULATOR__START at the files' own time they are as they are.
 
     Kinds: account cold drop fail flood forget hang lag late memory offline pipe refused slow timeout zone.
     """
-    _serve(simulated=True, fault=fault, seed=seed, port=port)
+    _serve(simulated=True, fault=fault, ticks=ticks, seed=seed, port=port)
 
 
 def _serve(
-    *, simulated: bool, fault: list[str] | None = None, seed: int | None = None, port: int | None = None
+    *,
+    simulated: bool,
+    fault: list[str] | None = None,
+    ticks: Path | None = None,
+    seed: int | None = None,
+    port: int | None = None,
 ) -> None:
     from infra.process import Process
     from infra.settings import load
     from producers.remote.agent import run
 
     settings = load()
-    given = {"faults": tuple(fault) if fault else None, "seed": seed}
+    given = {"faults": tuple(fault) if fault else None, "ticks": ticks, "seed": seed}
     simulator = settings.simulator.model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )

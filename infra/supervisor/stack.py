@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from infra import metrics
 from infra.supervisor.child import Child, State
 from schemas.errors import ComponentError
 
@@ -111,7 +112,7 @@ class Stack:
             elif child.hangs:
                 self._say(f"{child.name:<10} hangs: no word for {child.command.silence:g} s; it is killed")
                 child.kill()
-                self._ended(child)
+                self._ended(child, hung=True)
             elif child.state in {State.STARTING, State.READY} and not child.alive:
                 self._ended(child)
             elif child.state is State.BACKING_OFF and time.monotonic() >= child.due:
@@ -120,7 +121,7 @@ class Stack:
                 self._watch_start(child)
         stopping.wait(_TICK)
 
-    def _ended(self, child: Child) -> None:
+    def _ended(self, child: Child, *, hung: bool = False) -> None:
         code, words = child.exit_code, child.last_words()
         if child.name in self._fatal and child.name in self._ever_ready:
             raise Lost(f"{child.name} ended (exit code {code}): {words}")
@@ -130,6 +131,7 @@ class Stack:
             return
         if code == _SETTINGS_EXIT and child.name not in self._ever_ready:
             raise ComponentError(f"{child.name} cannot run: {words.removeprefix('arbitrex: ')}")
+        metrics.COMPONENT_RESTARTS.labels(child.name, "hung" if hung else "ended").inc()
         delay = child.back_off(self._chance.random())
         self._noticed.discard(child.name)
         why = f": {words}" if words and code is not None and 0 < code < _KILLED else ""  # killed, it had no say
@@ -144,7 +146,7 @@ class Stack:
         seconds = time.monotonic() - child.started
         if seconds > _HUNG_SECONDS and (child.command.silence is None or child.heard is None):
             child.kill()
-            self._ended(child)
+            self._ended(child, hung=True)
         elif seconds > _NOTICE_SECONDS and child.name not in self._noticed:
             self._noticed.add(child.name)
             self._say(

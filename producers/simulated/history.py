@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.simulated.faults import Faults, Kind
-from producers.simulated.market import Market
+from producers.simulated.market import Quotes
 from producers.simulated.noise import hashed
 from producers.terminal import Ticks
 
@@ -22,7 +22,7 @@ LATE_BY_MS: Final = 20_000
 class History:
     """A broker's ticks; ``time_msc`` is UTC here. A function of market, faults and time."""
 
-    def __init__(self, market: Market, faults: Faults) -> None:
+    def __init__(self, market: Quotes, faults: Faults) -> None:
         self.market, self._faults = market, faults
 
     def ticks(self, symbol: str, start: int, end: int, now: int) -> Iterator[Ticks]:

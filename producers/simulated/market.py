@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ _IDENTICAL: Final = 0.01
 _UNDOCUMENTED: Final = 0.02
 _UNDOCUMENTED_FLAG: Final = 0x80
 _LONGEST_SILENCE_BLOCKS: Final = 20 * 86_400_000 // BLOCK_MS
+
+
+class Quotes(Protocol):
+    """What a simulated broker quotes; times are UTC milliseconds, in ``time_msc`` too."""
+
+    instruments: dict[str, Instrument]
+
+    def ticks(self, symbol: str, start_ms: int, end_ms: int) -> Iterator[Ticks]:
+        """The ticks in [start, end) in order, some at a time."""
+
+    def last_tick(self, symbol: str, end_ms: int) -> Ticks | None:
+        """The last tick before ``end_ms``, as an array of one; None when there is none."""
 
 
 class Market:

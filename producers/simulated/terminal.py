@@ -17,7 +17,7 @@ from producers.simulated.constants import CONSTANTS
 from producers.simulated.faults import Faults, Kind
 from producers.simulated.history import History
 from producers.simulated.instruments import Instrument
-from producers.simulated.market import Market
+from producers.simulated.market import Quotes
 from producers.simulated.rates import RatesStore
 from producers.simulated.structs import AccountInfo, SymbolInfo, TerminalInfo, Tick
 from producers.simulated.troubles import Troubles
@@ -71,7 +71,7 @@ class SimulatedTerminal:
 
     def __init__(
         self,
-        market: Market,
+        market: Quotes,
         zone: ServerZone,
         clock: Clock,
         faults: Faults | None = None,

@@ -44,7 +44,7 @@ from schemas.errors import ArbitrexError
 from sinks.verification import Verdict, verify
 from tests.acceptance.flaky_s3 import FlakyS3
 from tests.sinks import servers
-from tests.sinks.stores import SYMBOLS, bar, tick
+from tests.sinks.records import SYMBOLS, bar, tick
 from tests.support import ROOT, environment, eventually
 
 SESSION_MS: Final = 6_000

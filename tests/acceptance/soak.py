@@ -13,19 +13,15 @@ KAFKA_HOME or Maven). FX sleeps at weekends: then only the coins' series say som
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
-import psutil
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -40,15 +36,13 @@ from infra.settings import (
     ProducerSettings,
     RegistrySettings,
     Settings,
-    SimulatorSettings,
     StatusSettings,
     TerminalSettings,
 )
 from infra.topics import FEED_EVENTS, TICKS_RAW
 from infra.worlds import World
-from producers.simulated.faults import Faults, Kind
+from producers.simulated.faults import Faults
 from producers.simulated.history import History
-from producers.simulated.instruments import offered
 from producers.simulated.market import Market
 from producers.simulated.terminal import Installation
 from schemas.codec import Codec
@@ -56,15 +50,12 @@ from schemas.errors import ArbitrexError
 from schemas.records import Control, ControlKind, EventKind, FeedEvent
 from tests.acceptance.fire_faults import Component
 from tests.acceptance.soak_check import Broker, Found, check
-from tests.acceptance.soak_faults import KINDS, MOVED_TO, script
-from tests.support import Child, read_all, registered
+from tests.acceptance.soak_faults import MOVED_TO
+from tests.acceptance.soak_fire import Fire, Plan, Told
+from tests.support import Child, eventually, read_all, registered
 
-LIFE_SECONDS: Final = ((2.0, 20.0), (20.0, 90.0))
-"""How long a shard lives before it is killed, short or long: pauses grow as long as lives are short."""
-BETWEEN_SECONDS: Final = 3.0
-ALIVE_SECONDS: Final = 50.0
-"""So long before the end nobody kills the shard that is to find another account then."""
-KAFKA_SECONDS: Final = 75.0
+STARTS: Final = 4.0
+"""How many times what a start takes here passes before the first fault, at the least."""
 SETTLE_MS: Final = 60_000
 """What is younger at the end may be late still."""
 CALM_MS: Final = 30_000
@@ -73,151 +64,6 @@ FLAT: Final = 1.25
 FLAT_MB: Final = 40
 FLAT_MINUTES: Final = 4
 """From this long on memory must be flat: no more in the last quarter than so many times the first's, and so many MB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a soak does."""
-
-    minutes: float
-    symbols: int
-    """Of each shard."""
-    rate: float
-    shards: tuple[str, ...] = tuple(KINDS)
-    spared: str | None = "a"
-    """The shard that is never killed."""
-    seed: int = 1
-    head: float = 60.0
-    """Seconds before the first fault, in which the shards catch up with what there was."""
-    patience: float = 15.0
-
-    @property
-    def seconds(self) -> float:
-        return self.minutes * 60
-
-    @property
-    def copies(self) -> int:
-        return -(-self.symbols * len(self.shards) // len(offered(1)))
-
-    def symbols_of(self, shard: str) -> list[str]:
-        names = sorted(offered(self.copies), key=lambda name: (not name.startswith("BTC"), name))
-        return names[self.shards.index(shard) :: len(self.shards)][: self.symbols]
-
-    def simulator(self, shard: str, begin: float) -> SimulatorSettings:
-        faults = script(shard, self.symbols_of(shard), begin, self.seconds, self.seed)
-        return SimulatorSettings(seed=ord(shard), rate=self.rate, copies=self.copies, faults=faults)
-
-
-@dataclass
-class Told:
-    """What was done, and what was seen of memory."""
-
-    kills: dict[str, int] = field(default_factory=dict)
-    kafka: int = 0
-    processors: int = 0
-    """How often the processor was started again."""
-    memory: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    """By shard: seconds since the first fault, and MB."""
-    processes: dict[str, set[int]] = field(default_factory=dict)
-
-    def quarter(self, shard: str, number: int, seconds: float) -> float:
-        """The median memory of a shard in a quarter of the time; 0 when it never ran then."""
-        width = seconds / 4
-        found = [mb for at, mb in self.memory.get(shard, []) if number * width <= at < (number + 1) * width]
-        return median(found) if found else 0.0
-
-
-class Fire:
-    """Kills shards and restarts Kafka, and starts the processor again when it has left."""
-
-    def __init__(self, base: Settings, plan: Plan, cluster: KafkaCluster | None) -> None:
-        self._base, self._plan, self._cluster = base, plan, cluster
-        self._chance = random.Random(plan.seed)
-        self._names: dict[int, str] = {}
-        self._lives: dict[int, float] = {}
-        self._pool = ThreadPoolExecutor(1)
-        self._restarting: Future[None] | None = None
-        self.told = Told(dict.fromkeys(plan.shards, 0))
-        self.processor = self._processor()
-
-    def burn(self, producer: Component, until: float) -> Iterator[Told]:
-        """Until a moment of the monotonic clock; what was done so far, some times a second."""
-        begin = until - self._plan.seconds
-        next_kill, next_kafka = begin, begin + KAFKA_SECONDS / 2
-        while (now := time.monotonic()) < until:
-            shards = self._shards(producer)
-            self._look(shards, now - begin)
-            if now >= next_kill and self._kill(shards, until - now):
-                next_kill = now + BETWEEN_SECONDS
-            if self._cluster is not None and now >= next_kafka and until - now > KAFKA_SECONDS / 2:
-                self._check_restart()
-                self._restarting = self._pool.submit(self._restart, self._cluster, self._chance.uniform(0, 6))
-                next_kafka = now + KAFKA_SECONDS
-            self.tend()
-            assert not producer.gone, "the producer has ended"
-            yield self.told
-            time.sleep(0.2)  # the pace of looking
-        self._check_restart()
-
-    def tend(self) -> None:
-        """Start the processor again, as the supervisor would."""
-        if self.processor.gone:
-            self.processor.ask_to_stop()
-            self.told.processors += 1
-            self.processor = self._processor()
-
-    def stop(self) -> None:
-        self._pool.shutdown()
-        self.processor.ask_to_stop()
-        self.processor.process.wait(60)
-
-    def _processor(self) -> Component:
-        return Component(self._base, "processor", self._base.home / "processor.log")
-
-    def _shards(self, producer: Component) -> dict[str, psutil.Process]:
-        found = {}
-        for process in psutil.Process(producer.process.pid).children():
-            try:
-                name = self._names.get(process.pid) or process.cmdline()[-1]
-            except (psutil.Error, IndexError):
-                continue
-            if name in self._plan.shards:
-                self._names[process.pid] = name
-                self._lives.setdefault(process.pid, self._chance.uniform(*self._chance.choice(LIFE_SECONDS)))
-                found[name] = process
-        return found
-
-    def _look(self, shards: Mapping[str, psutil.Process], at: float) -> None:
-        for name, process in shards.items():
-            try:
-                self.told.memory.setdefault(name, []).append((at, process.memory_info().rss >> 20))
-                self.told.processes.setdefault(name, set()).add(process.pid)
-            except psutil.Error:
-                continue
-
-    def _kill(self, shards: Mapping[str, psutil.Process], left: float) -> bool:
-        """Kill a shard whose time has come; whether there was one."""
-        for name, process in shards.items():
-            safe = name == self._plan.spared or (Kind.ACCOUNT in KINDS[name] and left < ALIVE_SECONDS)
-            if not safe and time.time() - process.create_time() > self._lives[process.pid]:
-                process.kill()
-                self.told.kills[name] += 1
-                return True
-        return False
-
-    def _restart(self, cluster: KafkaCluster, away: float) -> None:
-        if self.told.kafka % 2:
-            cluster.kill(1)
-        else:
-            cluster.nodes[0].stop()
-        time.sleep(away)  # how long it is away, not a synchronisation
-        cluster.start(1)
-        self.told.kafka += 1
-
-    def _check_restart(self) -> None:
-        """Raise what went wrong with the last restart, once it is over."""
-        if self._restarting is not None:
-            self._restarting.result(120)
 
 
 def run(plan: Plan, home: Path, console: Console) -> bool:
@@ -238,19 +84,18 @@ def run(plan: Plan, home: Path, console: Console) -> bool:
 
 def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Console) -> bool:
     """The soak in a world that is there; whether all was right."""
-    begin = time.time() + plan.head
     codec = connect(base)
     with ExitStack() as exits:
         progress = exits.enter_context(_progress(console))
         task = progress.add_task("starting", total=plan.seconds, about="")
-        began = time.monotonic()
         fire = Fire(base, plan, cluster)
         exits.callback(fire.stop)
+        head = max(plan.head, STARTS * fire.await_processor())
+        begin, began = time.time() + head, time.monotonic() + head
         wanted = _producer(base, plan, begin, exits)
-        for told in _soak(wanted, fire, began + plan.head + plan.seconds):
-            spent = time.monotonic() - began - plan.head
+        for told in _soak(wanted, fire, began):
             about = f"{sum(told.kills.values())} kills, Kafka restarted {told.kafka} times"
-            progress.update(task, description="burning", completed=max(spent, 0), about=about)
+            progress.update(task, description="burning", completed=max(time.monotonic() - began, 0), about=about)
         end = time.time_ns() // 1_000_000
         off = "stays off" in (base.home / "producer.log").read_text("utf-8", "replace")
         progress.update(task, description="catching up")
@@ -266,6 +111,8 @@ def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Cons
         found.wrong.append("the shard with another's account went on")
     if "d" in plan.shards and not any(MOVED_TO in text for text in _clocks(base, codec)):
         found.wrong.append("nobody was told that the server's clock was moved")
+    if not sum(fire.told.kills.values()):
+        found.wrong.append("no shard was killed")
     _judge_memory(found, fire.told, plan)
     console.print(table(found, fire.told, plan))
     for shard, row in found.rows.items():
@@ -331,9 +178,10 @@ class _started:  # noqa: N801 - a context manager
             self._component.process.wait()
 
 
-def _soak(wanted: Settings, fire: Fire, until: float) -> Iterator[Told]:
+def _soak(wanted: Settings, fire: Fire, began: float) -> Iterator[Told]:
     with _started(wanted) as producer:
-        yield from fire.burn(producer, until)
+        eventually(lambda: producer.ready or producer.gone, 300, every=0.5)
+        yield from fire.burn(producer, began)
 
 
 def _catch_up(base: Settings, codec: Codec, plan: Plan, fire: Fire, reached: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from typer.testing import CliRunner
 
 from infra.cli.main import app
 from infra.kafka import partition_for
-from infra.settings import Settings
+from infra.settings import ProducerSettings, Settings
+from infra.shards import shards
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.errors import UsageError
-from schemas.records import Control, ControlKind, Cursor, EventKind, FeedEvent
+from schemas.records import Control, ControlKind, Cursor, EventKind, FeedEvent, SymbolSpec
 from tests.conftest import PARTITIONS
 from tests.support import Out, environment, produce_all, read_all
 
@@ -92,3 +94,29 @@ def test_a_shard_that_is_gone_is_retired_and_one_that_writes_is_not(
     assert isinstance(last, Control)
     assert last.kind == ControlKind.RETIRED
     assert json.loads(feed("status", "--json").output)[1]["retired"]
+
+
+def test_symbols_are_spread_by_their_ticks_and_stay_where_they_are_once_it_is_even(
+    settings: Settings, world: World, codec: Codec, feed: Callable[..., Any], tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    busy = {f"S{number}": 400 if number < 4 else 3 for number in range(12)}
+
+    def specified(owners: dict[str, str]) -> None:
+        specs = [
+            SymbolSpec(symbol=s, feed="icm", shard=owners[s], broker_name=f"{s}.r", digits=5, point=1e-5) for s in busy
+        ]
+        produce_all(settings, world.topic("symbols"), [Out(spec.symbol, codec.encode(spec), now) for spec in specs])
+
+    ticks = [Out(symbol, b"its number is what counts", now) for symbol in busy for _ in range(busy[symbol])]
+    produce_all(settings, world.topic("ticks.raw"), ticks)
+    specified(dict.fromkeys(busy, "london"))
+    shown = feed("spread", "london,tokyo", "--feed", "icm", "--from", "1h")
+    path = tmp_path / "shards.yaml"
+    path.write_text(shown.output, "utf-8")
+    found = {n: s.producer.symbols for n, s in shards(Settings(producer=ProducerSettings(shards_file=path))).items()}
+    assert sorted(name for names in found.values() for name in names) == sorted(f"{symbol}.r" for symbol in busy)
+    assert all(sum(f"S{n}.r" in names for n in range(4)) == 2 for names in found.values())
+    specified({name.removesuffix(".r"): shard for shard, names in found.items() for name in names})
+    assert feed("spread", "london,tokyo", "--feed", "icm", "--from", "1h").output == shown.output
+    assert isinstance(feed("spread", "london", "--feed", "nobody").exception, UsageError)

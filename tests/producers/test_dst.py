@@ -102,7 +102,11 @@ def bars_of(
         (1, replace(control, kind=ControlKind.COVERAGE)),
         (count - 1, replace(control, kind=ControlKind.WATERMARK, symbol=None, time=until - 60_000)),
     ]
-    frame = ticks.with_columns(index=pl.int_range(2, count - 1)).select("index", *dtypes("Tick")).cast(dtypes("Tick"))
+    frame = (
+        ticks.with_columns(index=pl.int_range(2, count - 1))
+        .select("index", *dtypes("Tick"))
+        .cast(pl.Schema(dtypes("Tick")))
+    )
     keys = [symbol.encode()] * (count - 1) + [b"@sim/a"]
     stamps = [since, since, *ticks["ts_event"].to_list(), until - 60_000]
     outcome, _ = step(State(), Batch(frame, others, [], keys, stamps, range(count)), Rules(("H1", "H4", "D1")))

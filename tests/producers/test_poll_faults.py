@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from infra import metrics
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings
 from infra.symbols import Symbols
@@ -17,9 +18,11 @@ from producers.clocks import ServerClockError
 from producers.cursor import Cursor
 from producers.encoding import TickColumns
 from producers.failures import TerminalAwayError
+from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.recent import Recent
+from producers.restore import Standing
 from producers.service import Rounds
 from producers.shard import Shard
 from producers.simulated.faults import Faults
@@ -137,6 +140,10 @@ class Run:
         return lost
 
 
+def nobody() -> Newcomers:
+    return Newcomers(Standing(), lambda _: None)
+
+
 def keys(ticks: Ticks) -> Counter[tuple[int, float, float]]:
     return Counter(zip(ticks["time_msc"].tolist(), ticks["bid"].tolist(), ticks["ask"].tolist(), strict=True))
 
@@ -165,6 +172,24 @@ def test_nothing_is_lost_or_doubled(script: list[str]) -> None:
     assert run.out.mark > run.clock.now - 90_000, "watermarks go on"
     corrected = any(each.startswith(("late", "drop")) for each in script)
     assert (run.out.corrections > 10) == corrected
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "recovery"),
+    [
+        ("fail=0.4", "-1", "retry"),
+        ("memory=600", "-3", "reduce"),
+        ("cold=140", "-1", "history"),
+        ("drop=XAUUSD@2026-03-03T14:01:00Z+40", "-4", "offered"),
+    ],
+)
+def test_each_fault_and_what_it_took_to_recover_is_counted(script: str, error: str, recovery: str) -> None:
+    errors = metrics.SOURCE_ERRORS.labels("sim", "a", error)._value
+    recoveries = metrics.SOURCE_RECOVERIES.labels("sim", "a", recovery)._value
+    before = errors.get(), recoveries.get()
+    Run(script, patience=90).go(170)
+    assert errors.get() > before[0]
+    assert recoveries.get() > before[1]
 
 
 @pytest.mark.parametrize("worst", ["late=0.03", "forget@every70+1"])  # a late tick forgotten first was never seen
@@ -242,7 +267,7 @@ def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
 def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone(more: list[str]) -> None:
     run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000", *more, patience=10)
     infos = {each.name: each for each in run.terminal.symbols_get() or () if each.name in SYMBOLS}
-    rounds = Rounds(run.shard, run.poller, infos, auto=True)
+    rounds = Rounds(run.shard, run.poller, infos, auto=True, newcomers=nobody())
     end = run.clock.now + 180_000
     while run.clock.now < end:
         run.clock.now += 700
@@ -268,7 +293,7 @@ def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone(more: list
 @pytest.mark.parametrize(("zone", "auto", "says"), [("UTC+3", False, "ahead"), ("UTC", True, "set back")])
 def test_a_moved_clock_that_cannot_be_followed_stops_the_shard_and_says_so(zone: str, says: str, *, auto: bool) -> None:
     run = Run(f"zone={zone}@2026-03-03T14:01:00Z+864000")
-    rounds = Rounds(run.shard, run.poller, {}, auto=auto)
+    rounds = Rounds(run.shard, run.poller, {}, auto=auto, newcomers=nobody())
     with pytest.raises(ServerClockError, match=rf"{says} .* set ARBITREX_PRODUCER__ZONE") as error:
         run.go(120)
     with pytest.raises(ServerClockError):

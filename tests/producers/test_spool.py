@@ -219,14 +219,14 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     client = Client()
     monkeypatch.setattr(publishers, "partition_count", lambda *_: 4)
-    monkeypatch.setattr(publishers.clients, "producer", lambda *_, **__: client)
+    monkeypatch.setattr("infra.kafka.producer", lambda *_, **__: client)
     bench = Bench(tmp_path / "spool.db", client)
     yield bench
     bench.spool.close()
 
 
 def full(reason: str) -> float:
-    return metrics.SPOOL_FULL.labels("sim", "a", reason)._value.get()
+    return metrics.SPOOL_FULL.labels("sim", "a", reason)._value.get()  # type: ignore[no-any-return]
 
 
 def test_what_waited_arrives_in_order_and_cursors_after_it(bench: Bench) -> None:

@@ -20,7 +20,8 @@ from sinks.csv import CSV, text
 from sinks.files import FileSink
 from sinks.journal import Journal
 from sinks.sink import Source
-from tests.sinks.stores import START, bar, batch, csv_rows, tick
+from tests.sinks.records import START, bar, batch, tick
+from tests.sinks.stores import csv_rows
 
 SOURCE = Source("main.ticks.clean", 0)
 BARS_SOURCE = Source("main.bars", 0)

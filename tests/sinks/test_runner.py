@@ -23,11 +23,12 @@ from infra.worlds import World
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.errors import BrokerError, FencedError, StoreError
+from sinks.kinds import limits_of, sink_of
 from sinks.runner import Runner
-from sinks.service import limits_of, sink_of
 from sinks.sink import Batch, Sink, Source
 from sinks.starts import starts
-from tests.sinks.stores import SYMBOLS, Place, bar, places_of, tick
+from tests.sinks.records import SYMBOLS, bar, tick
+from tests.sinks.stores import Place, places_of
 from tests.support import Child, Out, eventually, produce_all, read_all
 
 pytestmark = pytest.mark.kafka
