@@ -101,6 +101,8 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
             await load.wait()
         for each in deaf_ones:
             each.close()
+    if not len(found):
+        raise SystemExit(f"no tick arrived in {seconds:.0f} s: the load did not start in time; give more --seconds")
     p50, p99, most = np.percentile(found, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
     return (
