@@ -146,7 +146,10 @@ class History:
     def _ticks(self, symbol: str, after: TickId, end: int, limit: int, stretch: Stretch | None) -> list[Row]:
         ranges = stretch.ticks if stretch else self._whole(TICKS_CLEAN)
         number = clients.partition_for(symbol, len(ranges))
-        mine, taken = ranges[number], self._taken(layout.TICKS, ranges)[number]
+        mine = ranges[number]
+        if not mine:
+            return []
+        taken = self._taken(layout.TICKS, ranges)[number]
         found: dict[TickId, Row] = {}
         if taken > mine.start:
             for rows in self._lake_ticks(symbol, after[0], end, mine):
@@ -193,11 +196,11 @@ class History:
         return pl.concat(tails)
 
     def _closed(self, series: Series, span: tuple[int, int], stretch: Stretch, fresh: pl.DataFrame) -> list[Row]:
-        frame = tables.read_closed(*self._lake, *series, start_ms=span[0], end_ms=span[1])
         mine = pl.any_horizontal(
             (pl.col("source_partition") == number) & tables.within(offsets) for number, offsets in stretch.bars.items()
         )
-        last = tables.last_revisions(pl.concat([frame.filter(mine), fresh]).lazy())
+        frame = tables.read_closed(*self._lake, *series, start_ms=span[0], end_ms=span[1], which=mine)
+        last = tables.last_revisions(pl.concat([frame, fresh]).lazy())
         asked = pl.col("ts_close").is_between(*span, closed="left")
         return [closed_bar(row) for row in _plain(last.filter(asked).collect())]
 
@@ -229,8 +232,9 @@ class History:
         name, taken = self._name(table.topic), self._taken(table, ranges)
         starts = []
         for number in {clients.partition_for(symbol, len(ranges)) for symbol in symbols}:
-            offset = self._offset(name, number, start, max(taken[number], ranges[number].start))
-            if offset is not None and offset < ranges[number].stop:
+            first, stop = max(taken[number], ranges[number].start), ranges[number].stop
+            offset = self._offset(name, number, start, first) if first < stop else None
+            if offset is not None and offset < stop:
                 starts.append(TopicPartition(name, number, offset))
         unread = {each.partition for each in starts}
         for messages in read_to_end(self._settings.kafka, starts):

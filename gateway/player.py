@@ -142,7 +142,9 @@ class Player:
         """What was written since, as far as it is in memory."""
         streams = self.seek.streams
         ticks, bars = (self._hub.rows_since(place, streams) for place in position)
-        return None if ticks is None or bars is None else sorted(ticks + bars, key=order)
+        if ticks is None or bars is None:
+            return None
+        return sorted((row for row in ticks + bars if time_of(row) >= self.seek.time), key=order)
 
     def _is_due(self, rows: Sequence[Row]) -> bool:
         """Whether all of some rows may be told at once."""

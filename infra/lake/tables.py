@@ -123,8 +123,9 @@ def read_closed(
     *,
     start_ms: int,
     end_ms: int,
+    which: pl.Expr = _ALL,
 ) -> pl.DataFrame:
-    """All revisions of the bars that close in [start_ms, end_ms) in some revision, in no order.
+    """All revisions (those that ``which`` holds) of bars that close in [start_ms, end_ms) in one of them, in no order.
 
     All fields of Bar, times as in `schemas.records`, and world, source_partition, source_offset.
     Raises StoreError when the lake cannot be read.
@@ -133,8 +134,8 @@ def read_closed(
     longest = max(longest_ms(name) for name in timeframes)
     closes = pl.col("ts_close").is_between(_moment(start_ms - around), _moment(end_ms + around - 1))
     window = start_ms - around - longest, end_ms + around
-    which = pl.col("timeframe").is_in(timeframes) & closes
-    return _read(uri, options, BARS, window, world=world, symbols=symbols, which=which)
+    asked = pl.col("timeframe").is_in(timeframes) & closes & which
+    return _read(uri, options, BARS, window, world=world, symbols=symbols, which=asked)
 
 
 def within(offsets: range) -> pl.Expr:

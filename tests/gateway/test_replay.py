@@ -19,6 +19,7 @@ from gateway.past import Past, is_bar, order, time_of
 from gateway.player import stepped
 from gateway.problems import BusyError
 from gateway.protocol import Step
+from gateway.replay import Slots
 
 SYMBOLS = ("A", "B", "C")
 TICKS = st.lists(st.tuples(st.sampled_from(SYMBOLS), st.integers(0, 12)), max_size=60)
@@ -112,6 +113,17 @@ def test_a_step_goes_on_by_ticks_or_to_a_close(bars: list[bool], count: int) -> 
     stop, left = stepped(rows, 0, Step("step", timeframe="M1"))
     assert [is_bar(row) for row in rows[:stop]].count(True) == (left is None)
     assert left is not None or is_bar(rows[stop - 1])
+
+
+def test_replays_are_bounded() -> None:
+    slots, holders = Slots(2), [object() for _ in range(3)]
+    for holder in holders[:2]:
+        slots.take(holder)
+    with pytest.raises(BusyError, match="MAX_REPLAYS"):
+        slots.take(holders[2])
+    slots.free(holders[0])
+    slots.free(holders[0])
+    slots.take(holders[2])
 
 
 class Seconds:
