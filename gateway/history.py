@@ -131,13 +131,14 @@ class History:
     def _bars(self, symbol: str, timeframe: str, span: tuple[int, int], since: int, recent: list[Row]) -> list[Row]:
         start, end = span
         ranges = self._whole(BARS)
-        taken = self._taken(layout.BARS, ranges)[clients.partition_for(symbol, len(ranges))]
+        taken = self._taken(layout.BARS, ranges)
         frame = tables.read_bars(*self._lake, symbol, timeframe, start_ms=start, end_ms=end)
         around = tables.DAY_AROUND_MS if is_count(timeframe) else 0
         rows = {bar_id(row): row for row in _plain(frame)}
-        if since > taken:
+        if since > taken[clients.partition_for(symbol, len(ranges))]:
             key = f"{symbol}|{timeframe}|".encode()
-            for tail in self._tail(layout.BARS, [symbol], start - around, ranges, lambda found: found.startswith(key)):
+            beyond = _beyond(ranges, taken)
+            for tail in self._tail(layout.BARS, [symbol], start - around, beyond, lambda found: found.startswith(key)):
                 rows |= {bar_id(row): row for row in _plain(tail)}
         rows |= {bar_id(row): row for row in recent}
         found = sorted((row for row in rows.values() if start <= row["ts_open"] < end), key=opening)
@@ -149,16 +150,17 @@ class History:
         mine = ranges[number]
         if not mine:
             return []
-        taken = self._taken(layout.TICKS, ranges)[number]
+        taken = self._taken(layout.TICKS, ranges)  # before the lake is read: what it takes in meanwhile is in both
         found: dict[TickId, Row] = {}
-        if taken > mine.start:
+        if taken[number] > mine.start:
             for rows in self._lake_ticks(symbol, after[0], end, mine):
                 found |= {place: row for row in rows if (place := place_of(row)) > after}
                 if len(found) >= limit:
                     break
         if len(found) < limit:
             enough = limit if stretch else limit + _TICKS_SORTED
-            for tail in self._tail(layout.TICKS, [symbol], after[0], ranges, symbol.encode().__eq__):
+            beyond = _beyond(ranges, taken)
+            for tail in self._tail(layout.TICKS, [symbol], after[0], beyond, symbol.encode().__eq__):
                 found |= {place: row for row in _plain(tail) if after < (place := place_of(row)) < (end, 0)}
                 if len(found) >= enough:
                     break
@@ -173,7 +175,8 @@ class History:
     def _late(self, symbols: Sequence[str], start: int, stretch: Stretch) -> dict[str, list[Row]]:
         found: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
         keys = {symbol.encode() for symbol in symbols}
-        for tail in self._tail(layout.TICKS, symbols, start, stretch.ticks, keys.__contains__):
+        beyond = _beyond(stretch.ticks, self._taken(layout.TICKS, stretch.ticks))
+        for tail in self._tail(layout.TICKS, symbols, start, beyond, keys.__contains__):
             for row in _plain(tail.filter("correction")):
                 found[row["symbol"]].append(row)
         return found
@@ -183,8 +186,9 @@ class History:
         wanted = {f"{symbol}|{timeframe}".encode() for symbol in symbols for timeframe in timeframes}
         around = tables.DAY_AROUND_MS if any(map(is_count, timeframes)) else 0
         tails, count = [pl.DataFrame(schema=layout.BARS.read_schema)], 0
+        beyond = _beyond(stretch.bars, self._taken(layout.BARS, stretch.bars))
         for tail in self._tail(
-            layout.BARS, symbols, start - around, stretch.bars, lambda key: key.rpartition(b"|")[0] in wanted
+            layout.BARS, symbols, start - around, beyond, lambda key: key.rpartition(b"|")[0] in wanted
         ):
             tails.append(tail)
             count += tail.height
@@ -228,25 +232,25 @@ class History:
     def _tail(
         self, table: Table, symbols: Sequence[str], start: int, ranges: Ranges, wanted: Callable[[bytes], bool]
     ) -> Iterator[pl.DataFrame]:
-        """Of the symbols' partitions what the lake does not have, from time ``start`` on, as rows of the lake."""
-        name, taken = self._name(table.topic), self._taken(table, ranges)
+        """Of the symbols' partitions the records of some offsets, from time ``start`` on, as rows of the lake."""
+        name = self._name(table.topic)
         starts = []
         for number in {clients.partition_for(symbol, len(ranges)) for symbol in symbols}:
-            first, stop = max(taken[number], ranges[number].start), ranges[number].stop
-            offset = self._offset(name, number, start, first) if first < stop else None
-            if offset is not None and offset < stop:
+            mine = ranges[number]
+            offset = self._offset(name, number, start, mine.start) if mine else None
+            if offset is not None and offset < mine.stop:
                 starts.append(TopicPartition(name, number, offset))
         unread = {each.partition for each in starts}
         for messages in read_to_end(self._settings.kafka, starts):
             places = [(message, message.partition() or 0, message.offset() or 0) for message in messages]
-            mine = [each for each in places if each[2] < ranges[each[1]].stop and wanted(each[0].key() or b"")]
-            if mine:
-                found = decode_batch([message.value() for message, _, _ in mine], self._codec, table.record).frame
+            kept = [each for each in places if each[2] < ranges[each[1]].stop and wanted(each[0].key() or b"")]
+            if kept:
+                found = decode_batch([message.value() for message, _, _ in kept], self._codec, table.record).frame
                 which = found.drop_in_place(INDEX).to_list()
                 yield found.with_columns(
                     world=pl.lit(self._settings.world),
-                    source_partition=pl.Series([mine[place][1] for place in which], dtype=pl.Int32),
-                    source_offset=pl.Series([mine[place][2] for place in which], dtype=pl.Int64),
+                    source_partition=pl.Series([kept[place][1] for place in which], dtype=pl.Int32),
+                    source_offset=pl.Series([kept[place][2] for place in which], dtype=pl.Int64),
                 ).select(pl.col(column).cast(kind) for column, kind in table.read_schema.items())
             unread -= {number for _, number, offset in places if offset >= ranges[number].stop - 1}
             if not unread:
@@ -272,6 +276,11 @@ class History:
     def _whole(self, topic: Topic) -> Ranges:
         count = partition_count(self._settings.kafka, self._name(topic))
         return dict.fromkeys(range(count), range(_LARGEST_OFFSET))
+
+
+def _beyond(ranges: Ranges, taken: Mapping[int, int]) -> Ranges:
+    """Of the offsets those that the lake does not have."""
+    return {number: range(max(each.start, taken[number]), each.stop) for number, each in ranges.items()}
 
 
 def place_of(row: Row) -> TickId:
