@@ -1,9 +1,9 @@
 """How fast a shard collects from a terminal that answers at once, against a bare produce loop in the same run.
 
-    python -m benchmarks.terminal [--ticks 1000000] [--symbols 10]
+    python -m benchmarks.terminal [--ticks 1000000] [--symbols 10] [--rounds 3]
 
-Needs a broker: ARBITREX_KAFKA__BOOTSTRAP_SERVERS, or the stack that runs here. It publishes into a world of its own and
-drops it.
+Both write the same messages to the same partitions, in turn. Starts a real Kafka of one node (Java, and KAFKA_HOME or
+Maven) and an embedded registry.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import median
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
+from confluent_kafka import Producer
 
-from benchmarks.producer import bare
+from benchmarks.stage import stage
 from infra import kafka as clients
-from infra import provision
+from infra.kafka import partition_for
 from infra.market.zones import ServerZone
-from infra.settings import load
-from infra.supervisor.runfile import attached
+from infra.settings import ProducerSettings
 from infra.symbols import Symbols
-from infra.topics import TICKS_RAW
-from infra.worlds import World
 from producers.clock import RealClock
 from producers.cursor import Cursor
 from producers.encoding import encode_ticks
@@ -34,11 +32,14 @@ from producers.poll import Poller, columns
 from producers.publisher import Publisher
 from producers.shard import Shard
 from producers.terminal import TICK_DTYPE, Terminal, Ticks
-from schemas.codec import Codec
-from schemas.registry import Registry
 
-ZONE = ServerZone.parse("New_York+7")
-HOUR = 3_600_000
+ZONE: Final = ServerZone.parse("New_York+7")
+HOUR: Final = 3_600_000
+PARTITIONS: Final = 4
+FEED: Final = "bench"
+
+Message = tuple[bytes, bytes, int, int]
+"""Key, value, partition, UTC milliseconds."""
 
 
 class InstantTerminal:
@@ -59,14 +60,21 @@ class InstantTerminal:
         start = int(np.searchsorted(ticks["time"], second))
         return ticks[start : start + count]
 
+    def copy_ticks_range(self, symbol: str, first: int, last: int, _flags: int) -> Ticks:
+        ticks = self._history[symbol]
+        start, end = np.searchsorted(ticks["time_msc"], [first * 1_000, last * 1_000 + 1])
+        return ticks[start:end]
+
 
 def history(symbols: int, ticks: int, begin: int) -> dict[str, Ticks]:
-    """So many ticks of each symbol within the last hour, on the server's clock."""
+    """So many ticks of each symbol within an hour, and one of the day before, on the server's clock."""
     chance = np.random.default_rng(1)
     found = {}
     for number in range(symbols):
         rows = np.zeros(ticks, TICK_DTYPE)
-        rows["time_msc"] = ZONE.to_server(np.sort(chance.integers(begin, begin + HOUR, ticks)))
+        times = np.sort(chance.integers(begin, begin + HOUR, ticks))
+        times[0] = begin - 24 * HOUR
+        rows["time_msc"] = ZONE.to_server(times)
         rows["time"] = rows["time_msc"] // 1_000
         rows["bid"] = 1.1 + np.cumsum(chance.integers(-1, 2, ticks)) / 1e5
         rows["ask"] = rows["bid"] + 0.0001
@@ -75,8 +83,43 @@ def history(symbols: int, ticks: int, begin: int) -> dict[str, Ticks]:
     return found
 
 
+def messages(data: dict[str, Ticks], header: bytes) -> list[Message]:
+    """What a shard makes of ``data``."""
+    now, found = time.time_ns() // 1_000, list[Message]()
+    for symbol, everything in data.items():
+        ticks = everything[1:]
+        table = columns(ticks, ZONE.to_utc(ticks["time_msc"]), 0, now)
+        values = encode_ticks(table, header=header, symbol=symbol, feed=FEED)
+        key, partition = symbol.encode(), partition_for(symbol, PARTITIONS)
+        found += [(key, value, partition, at) for value, at in zip(values, table.ts_event.tolist(), strict=True)]
+    return found
+
+
+def bare(producer: Producer, topic: str, messages: Sequence[Message]) -> None:
+    """The loop that nothing in Python can be faster than."""
+    produce = producer.produce
+    for key, value, partition, moment in messages:
+        while True:
+            try:
+                produce(topic, value, key, partition, None, None, moment)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+
+
+def collect(publisher: Publisher, data: dict[str, Ticks], begin: int) -> None:
+    """One poll of a shard that has everything before it, until Kafka has acknowledged it all."""
+    terminal = cast("Terminal", InstantTerminal(data))
+    wanted = ProducerSettings(patience_seconds=0.0)
+    shard = Shard(terminal, ZONE, RealClock(), publisher, wanted, Symbols({}), threading.Event())
+    Poller(shard, {symbol: Cursor(begin - 1) for symbol in data}, {symbol: symbol for symbol in data}).cycle()
+    while not publisher.flush(1.0):
+        pass
+
+
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds by the clock, and of this process' processor time."""
+    """Seconds by the clock, and of this process' processor time, librdkafka's threads included."""
     began, used = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - began, time.process_time() - used
@@ -86,41 +129,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ticks", type=int, default=1_000_000)
     parser.add_argument("--symbols", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    settings = attached(load(world=f"bench-{uuid.uuid4().hex[:8]}"))
-    provision.apply(settings, historical=True)
-    registry = Registry(settings.registry.url)
-    registry.register_all()
-    codec = Codec(registry)
     begin = time.time_ns() // 1_000_000 - HOUR
     data = history(given.symbols, given.ticks // given.symbols, begin)
-    count = sum(map(len, data.values()))
-    try:
-        publisher = Publisher(settings, codec, threading.Event(), feed="bench", shard="bench")
-        terminal = cast("Terminal", InstantTerminal(data))
-
-        def collect() -> None:
-            wanted = settings.producer.model_copy(update={"patience_seconds": 0.0, "reread_minutes": 0.0})
-            shard = Shard(terminal, ZONE, RealClock(), publisher, wanted, Symbols({}), threading.Event())
-            Poller(shard, {symbol: Cursor(begin - 1) for symbol in data}, {symbol: symbol for symbol in data}).cycle()
-            while not publisher.flush(1.0):
-                pass
-
-        tables = [columns(ticks, ZONE.to_utc(ticks["time_msc"]), 0) for ticks in data.values()]
-        header = codec.headers["Tick"]
-        values = [v for t in tables for v in encode_ticks(t, header=header, symbol="EURUSD", feed="bench")]
-        times = [moment for table in tables for moment in table.ts_event.tolist()]
-        producer = clients.producer(settings.kafka)
-        topic = World(settings.world).topic(TICKS_RAW.name)
-        rounds = [(timed(collect), timed(lambda: bare(producer, topic, values, times))) for _ in range(3)]
+    with stage(PARTITIONS) as place:
+        publisher = Publisher(place.settings, place.codec, threading.Event(), feed=FEED, shard="bench")
+        producer = clients.producer(place.settings.kafka)
+        ready = messages(data, place.codec.headers["Tick"])
+        count = len(ready)
+        rounds = [
+            (timed(lambda: collect(publisher, data, begin)), timed(lambda: bare(producer, place.raw, ready)))
+            for _ in range(given.rounds)
+        ]
         publisher.close()
-    finally:
-        for future in clients.admin(settings.kafka).delete_topics(provision.world_topics(settings)).values():
-            future.result(30)
-    (seconds, cpu), (bare_seconds, bare_cpu) = (min(each) for each in zip(*rounds, strict=True))
-    print(f"collect and publish {count / seconds:>12,.0f} ticks/s {cpu / count * 1e6:>8.2f} us of CPU a tick")
-    print(f"bare produce loop   {count / bare_seconds:>12,.0f} ticks/s {bare_cpu / count * 1e6:>8.2f} us of CPU a tick")
-    print(f"a shard collects at {bare_seconds / seconds:.2f} of the bare loop's rate")
+    for name, number in (("collect and publish", 0), ("bare produce loop", 1)):
+        seconds, cpu = (median(times[number][of] for times in rounds) for of in (0, 1))
+        print(f"{name:<20}{count / seconds:>10,.0f} ticks/s {cpu / count * 1e6:>6.2f} us of CPU a tick")
+    ratios = sorted(theirs[0] / ours[0] for ours, theirs in rounds)
+    print(f"of the bare loop's rate: {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ _ERRORS: Final = {
 }
 
 
+_OF_ROWS: Final = {"406": "rows are not given as what Accept asks for"}
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address; all are GET."""
@@ -114,6 +117,7 @@ def openapi(version: str) -> dict[str, Any]:
 
 
 def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
+    errors = _ERRORS | _OF_ROWS if endpoint.rows else _ERRORS
     return {
         "summary": endpoint.summary,
         "operationId": path.strip("/").replace("/", "_").replace(".", "_"),
@@ -121,7 +125,7 @@ def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
             {"name": name, "in": "query", "required": name in endpoint.required, "schema": _PARAMETERS[name]}
             for name in endpoint.parameters
         ],
-        "responses": {"200": _success(path, endpoint)} | {code: _failure(text) for code, text in _ERRORS.items()},
+        "responses": {"200": _success(path, endpoint)} | {code: _failure(text) for code, text in errors.items()},
     }
 
 

@@ -39,10 +39,9 @@ _TAIL: Final[dict[str, int | None]] = {
 }
 """How many of a partition's last records are read at the start; none: all of a compacted topic."""
 
-CHANNELS: Final = {
+RESUMABLE: Final = {
     TICKS_CLEAN.name: protocol.TICKS,
     BARS.name: protocol.BARS,
-    BARS_LIVE.name: protocol.LIVE,
     FEED_EVENTS.name: protocol.EVENTS,
 }
 
@@ -112,8 +111,8 @@ class Feed:
                 if name == BARS.name:
                     self.bars_since[partition] = 0 if offset == low else offset
                 starts.append(TopicPartition(full_name, partition, offset))
-                if name in CHANNELS:
-                    self.places.setdefault(CHANNELS[name], {})[partition] = Standing(offset)
+                if name in RESUMABLE:
+                    self.places.setdefault(RESUMABLE[name], {})[partition] = Standing(offset)
         return starts
 
 
@@ -128,7 +127,7 @@ class Decoder:
         by_topic: dict[str, list[Message]] = {}
         for message in messages:
             by_topic.setdefault(self._topics[message.topic() or ""], []).append(message)
-        places = {CHANNELS[name]: _places(found) for name, found in by_topic.items() if name in CHANNELS}
+        places = {RESUMABLE[name]: _places(found) for name, found in by_topic.items() if name in RESUMABLE}
         ticks: dict[str, list[Row]] = {}
         for _, row in self._rows(by_topic.get(TICKS_CLEAN.name, ()), "Tick"):
             ticks.setdefault(row["symbol"], []).append(row)

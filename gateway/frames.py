@@ -7,32 +7,56 @@ from typing import Any
 
 from gateway.market import Row
 from gateway.recent import Part
-from gateway.wire import Wire
+from gateway.wire import Body, Wire, header
+
+
+class Packet:
+    """A message in one codec, as it waits for however many clients.
+
+    ``channel`` is None for an answer, which only one client gets.
+    """
+
+    __slots__ = ("_heads", "_kind", "body", "channel", "cursor", "rows", "size")
+
+    def __init__(
+        self, wire: Wire, body: Body, channel: str | None = None, rows: int = 0, cursor: str | None = None
+    ) -> None:
+        self.body, self.channel, self.rows, self.cursor = body, channel, rows, cursor
+        self.size = len(body.start) + len(body.rest)
+        """In bytes, but for each client's ``seq``."""
+        self._kind = wire.frame_type
+        self._heads: dict[int, bytes] = {}
+
+    def framed(self, number: bytes) -> bytes:
+        """The WebSocket frame of the client whose ``seq`` this is."""
+        digits = len(number)
+        head = self._heads.get(digits)
+        if head is None:
+            head = self._heads[digits] = header(self._kind, self.size + digits) + self.body.start
+        return b"".join((head, number, self.body.rest))
 
 
 class Frame:
-    """One message, whoever gets it."""
+    """One message, whoever gets it, however it is encoded."""
 
-    __slots__ = ("_bodies", "channel", "cursor", "rows")
-
-    channel: str
-    rows: int
-    """How many rows it tells; what a client that does not get it has lost."""
-    cursor: str | None
-    """Where its reader then stands."""
+    __slots__ = ("_packets", "channel", "cursor", "rows")
 
     def __init__(self, channel: str, rows: int, cursor: str | None) -> None:
-        self.channel, self.rows, self.cursor = channel, rows, cursor
-        self._bodies: dict[str, bytes] = {}
+        self.channel = channel
+        self.rows = rows
+        """How many rows it tells; what a client that does not get it has lost."""
+        self.cursor = cursor
+        """Where its reader then stands."""
+        self._packets: dict[str, Packet] = {}
 
-    def body(self, wire: Wire) -> bytes:
-        """The message but for its ``seq``."""
-        found = self._bodies.get(wire.name)
+    def packet(self, wire: Wire) -> Packet:
+        found = self._packets.get(wire.name)
         if found is None:
-            found = self._bodies[wire.name] = self._encoded(wire)
+            body = self._encoded(wire)
+            found = self._packets[wire.name] = Packet(wire, body, self.channel, self.rows, self.cursor)
         return found
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         raise NotImplementedError
 
 
@@ -45,7 +69,7 @@ class MessageFrame(Frame):
         super().__init__(message["channel"], rows, cursor)
         self._message = message
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         return wire.body(self._message)
 
 
@@ -74,7 +98,7 @@ class BatchFrame(Frame):
         super().__init__(channel, sum(len(each.part.rows) for each in parts), cursor)
         self._parts = parts
 
-    def _encoded(self, wire: Wire) -> bytes:
+    def _encoded(self, wire: Wire) -> Body:
         fields = {"channel": self.channel, "type": "update"}
         if self.cursor is not None:
             fields["cursor"] = self.cursor

@@ -11,7 +11,7 @@ from gateway.cursor import Cursor, Place
 from gateway.frames import BatchFrame, Encoded, Frame, MessageFrame
 from gateway.groups import Group, Groups, Interest
 from gateway.market import Market, Row, Update
-from gateway.protocol import CHANNELS, RESUMABLE, Message, Stream
+from gateway.protocol import RESUMABLE, Message, Stream
 from gateway.recent import Part, Recent, Step
 from infra import metrics
 
@@ -40,8 +40,8 @@ class Hub:
         self.clients: dict[Client, dict[Stream, int]] = {}
         """Of each client its streams, in the order of subscription, with their intervals."""
         starts = starts or {}
-        self.cursors = {channel: _cursor(channel, starts.get(channel) or {0: Place(0)}) for channel in CHANNELS}
-        """Where each channel stands."""
+        self.cursors = {channel: _cursor(channel, starts.get(channel) or {0: Place(0)}) for channel in RESUMABLE}
+        """Where each channel stands that can be gone on from."""
         self._written = {channel: str(cursor) for channel, cursor in self.cursors.items()}
         self._recent = {channel: Recent(self._written[channel]) for channel in RESUMABLE}
         self._groups: Groups[Client] = Groups()

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from infra import ports
 from infra.settings import GatewaySettings
 from schemas.errors import SettingsError
 
@@ -39,7 +40,7 @@ class Listener:
                 "choose another port, or 0 for any free one"
             ) from error
         bound = self._server.sockets[0].getsockname()[1]
-        return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{bound}"
+        return ports.url(host, bound, tls=tls is not None)
 
     async def close(self) -> None:
         """Take no more connections, and end those there are."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from gateway import answers
-from gateway.frames import Frame
+from gateway.frames import Frame, Packet
 from gateway.market import Row
 from gateway.protocol import CHANNELS, STATES, Message
 from gateway.socket import Socket
@@ -39,9 +39,9 @@ class Lost:
     cursor: str | None = None
     """Where it stood before."""
 
-    def add(self, frame: Frame) -> None:
+    def add(self, packet: Packet) -> None:
         self.messages += 1
-        self.rows += frame.rows
+        self.rows += packet.rows
 
 
 class Outbox:
@@ -64,41 +64,44 @@ class Outbox:
         self._socket, self._wire, self._slow = socket, wire, slow
         self._most_messages, self._most_bytes = bounds
         self._newest, self._full = newest, full
-        self._queue: deque[tuple[bytes, Frame | None]] = deque()
+        self._queue: deque[Packet] = deque()
         self._messages = self._bytes = 0
         """What in the queue is no answer."""
         self._lost: dict[str, Lost] = {}
         self._cursors: dict[str, str] = {}
         self._filled = asyncio.Event()
         self._idle = False
+        """Nothing waits and nothing is left out: a frame may be written at once."""
         self._closed = False
         self._seq = 0
 
     def offer(self, frame: Frame) -> None:
         """Send a frame that others get, too, as soon as the client takes it."""
-        if self._closed or (self._lost and self._is_left_out(frame)):
-            return
-        body = frame.body(self._wire)
-        if self._idle and self._write_now(body):
-            self._remember(frame)
-        elif self._messages < self._most_messages and self._bytes + len(body) <= self._most_bytes:
-            self._remember(frame)
-            self._put(body, frame)
-        else:
-            self._overflow(frame)
+        packet = frame.packet(self._wire)
+        if self._idle and (transport := self._socket.room()) is not None:
+            self._seq += 1
+            transport.write(packet.framed(self._wire.number(self._seq)))
+            if packet.cursor is not None:
+                self._cursors[frame.channel] = packet.cursor
+        elif not (self._closed or (self._lost and self._is_left_out(packet))):
+            self._queue_up(packet)
 
     def answer(self, message: Message) -> None:
         """Send what only this client gets. Not bounded: whoever answers waits until the outbox is `drained`."""
         if self._closed:
             return
-        body = self._wire.body(message)
-        if not (self._idle and self._write_now(body)):
-            self._put(body, None)
+        packet = Packet(self._wire, self._wire.body(message))
+        if self._idle and (transport := self._socket.room()) is not None:
+            self._seq += 1
+            transport.write(packet.framed(self._wire.number(self._seq)))
+        else:
+            self._put(packet)
 
     def insist(self, frame: Frame) -> None:
         """Send a frame that is part of an answer."""
-        self._remember(frame)
-        self._put(frame.body(self._wire), None)
+        packet = frame.packet(self._wire)
+        self._remember(packet)
+        self._put(Packet(self._wire, packet.body))
 
     def empty(self) -> None:
         """Forget what waits: the client will not take it."""
@@ -108,19 +111,20 @@ class Outbox:
 
     def close(self) -> None:
         """Take nothing more; `run` ends when all is written."""
-        self._closed = True
+        self._closed, self._idle = True, False
         self._filled.set()
 
     async def run(self) -> None:
         """Write until closed."""
         while True:
             while self._queue:
-                body, frame = self._queue.popleft()
-                if frame is not None:
+                packet = self._queue.popleft()
+                if packet.channel is not None:
                     self._messages -= 1
-                    self._bytes -= len(body)
+                    self._bytes -= packet.size
                 self._seq += 1
-                await self._socket.send_frame(self._wire.frame(self._seq, body), self._wire.frame_type)
+                message = packet.body.message(self._wire.number(self._seq))
+                await self._socket.send_frame(message, self._wire.frame_type)
             if self._lost:
                 self._tell_lost()
                 continue
@@ -132,70 +136,73 @@ class Outbox:
             await self._filled.wait()
             self._idle = False
 
-    def _write_now(self, body: bytes) -> bool:
-        if not self._socket.write_now(self._wire.frame(self._seq + 1, body), self._wire.frame_type):
-            return False
-        self._seq += 1
-        return True
+    def _queue_up(self, packet: Packet) -> None:
+        if self._messages < self._most_messages and self._bytes + packet.size <= self._most_bytes:
+            self._remember(packet)
+            self._put(packet)
+        else:
+            self._overflow(packet)
 
-    def _put(self, body: bytes, frame: Frame | None) -> None:
-        if frame is not None:
+    def _put(self, packet: Packet) -> None:
+        if packet.channel is not None:
             self._messages += 1
-            self._bytes += len(body)
-        self._queue.append((body, frame))
+            self._bytes += packet.size
+        self._queue.append(packet)
         self.drained.clear()
         self._idle = False
         self._filled.set()
 
-    def _remember(self, frame: Frame) -> None:
-        if frame.cursor is not None:
-            self._cursors[frame.channel] = frame.cursor
+    def _remember(self, packet: Packet) -> None:
+        if packet.channel is not None and packet.cursor is not None:
+            self._cursors[packet.channel] = packet.cursor
 
-    def _is_left_out(self, frame: Frame) -> bool:
-        """Whether a frame falls under what is told once the queue is empty."""
-        if frame.channel == _HEARTBEAT:
+    def _is_left_out(self, packet: Packet) -> bool:
+        """Whether a message falls under what is told once the queue is empty."""
+        channel = packet.channel
+        if channel == _HEARTBEAT:
             return True
-        if self._slow is Slow.SKIP and frame.channel in CHANNELS:
-            self._lost.setdefault(frame.channel, self._nothing(frame.channel)).add(frame)
+        if self._slow is Slow.SKIP and channel in CHANNELS:
+            if channel not in self._lost:
+                self._lost[channel] = Lost(cursor=self._cursors.get(channel))
+            self._lost[channel].add(packet)
             return True
-        if self._slow is Slow.CONFLATE and frame.channel in self._lost:
-            self._lost[frame.channel].add(frame)
+        if self._slow is Slow.CONFLATE and channel in self._lost:
+            self._lost[channel].add(packet)
             return True
         return False
 
-    def _overflow(self, frame: Frame) -> None:
+    def _overflow(self, packet: Packet) -> None:
         if not self._lost and self._slow is not Slow.CLOSE:
             metrics.SLOW_CLIENTS.labels(self._slow.value).inc()
         if self._slow is Slow.CONFLATE and self._conflate():
-            self.offer(frame)
-        elif not self._is_left_out(frame):
+            if not self._is_left_out(packet):
+                self._queue_up(packet)
+        elif not self._is_left_out(packet):
             metrics.SLOW_CLIENTS.labels(Slow.CLOSE.value).inc()
             self._full()
 
     def _conflate(self) -> bool:
         """Take all states out of the queue; False when there is none."""
-        kept: deque[tuple[bytes, Frame | None]] = deque()
+        kept: deque[Packet] = deque()
         before = self._messages
-        for body, frame in self._queue:
-            if frame is None or frame.channel not in STATES:
-                kept.append((body, frame))
+        for packet in self._queue:
+            if packet.channel not in STATES:
+                kept.append(packet)
                 continue
-            self._lost.setdefault(frame.channel, Lost()).add(frame)
+            self._lost.setdefault(packet.channel, Lost()).add(packet)
             self._messages -= 1
-            self._bytes -= len(body)
+            self._bytes -= packet.size
         self._queue = kept
         return self._messages < before
-
-    def _nothing(self, channel: str) -> Lost:
-        return Lost(cursor=self._cursors.get(channel))
 
     def _tell_lost(self) -> None:
         lost, self._lost = self._lost, {}
         for channel, each in lost.items():
             if self._slow is Slow.CONFLATE:
                 rows = self._newest(channel)
-                self._put(self._wire.body(answers.data(channel, "update", rows, merged=each.rows)), None)
+                message = answers.data(channel, "update", rows, merged=each.rows)
             else:
                 told = {"messages": each.messages, "rows": each.rows}
                 where = {"cursor": each.cursor} if each.cursor else {}
-                self._put(self._wire.body(answers.data(channel, "skipped", [told], **where)), None)
+                message = answers.data(channel, "skipped", [told], **where)
+            self._put(Packet(self._wire, self._wire.body(message)))

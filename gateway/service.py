@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Final
 
@@ -40,6 +41,8 @@ def run(settings: Settings, process: Process) -> None:
         if process.stopping.is_set():
             return
         log.info("state restored", symbols=len(market.specs), series=len(market.closed))
+        gc.collect()
+        gc.freeze()  # looking through the modules and the state again and again would hold up every client for 100 ms
         asyncio.run(_serve(settings, process, codec, feed, Hub(market, feed.places)))
     finally:
         feed.close()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp.abc import AbstractStreamWriter
 
 from gateway.protocol import Code
 from infra import metrics
@@ -18,9 +18,6 @@ _PEER_PING_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
 _AHEAD_BYTES: Final = 65_536
 """What may wait in the transport before a frame has to wait in the queue."""
-_FINAL: Final = 0x80
-_SHORT, _MEDIUM = 126, 65_536
-_TWO_BYTES, _EIGHT_BYTES = 126, 127
 
 
 class Socket(web.WebSocketResponse):
@@ -34,23 +31,20 @@ class Socket(web.WebSocketResponse):
         super().__init__(max_msg_size=limit, compress=compress, heartbeat=_PEER_PING_SECONDS, timeout=GOODBYE_SECONDS)
         self._limit = limit
         self._transport = transport
+        self._plain = False
+        """Frames may be written as they are: nothing is compressed, and there was no farewell."""
 
-    def write_now(self, payload: bytes, kind: WSMsgType) -> bool:
-        """Write a frame without waiting; False if it has to wait (or to be compressed). Source: RFC 6455, 5.2."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        writer = await super().prepare(request)
+        self._plain = not self.compress
+        return writer
+
+    def room(self) -> asyncio.Transport | None:
+        """What a whole frame may be written to at once; None if it has to wait, or to be compressed."""
         transport = self._transport
-        if transport is None or self.compress or self.closed or transport.is_closing():
-            return False
-        if transport.get_write_buffer_size() > _AHEAD_BYTES:
-            return False
-        size, first = len(payload), _FINAL | kind
-        if size < _SHORT:
-            header = struct.pack("!BB", first, size)
-        elif size < _MEDIUM:
-            header = struct.pack("!BBH", first, _TWO_BYTES, size)
-        else:
-            header = struct.pack("!BBQ", first, _EIGHT_BYTES, size)
-        transport.write(header + payload)
-        return True
+        if not self._plain or transport is None or transport.is_closing():
+            return None
+        return transport if transport.get_write_buffer_size() <= _AHEAD_BYTES else None
 
     def cut_off(self) -> None:
         """Drop a client that hangs."""
@@ -58,6 +52,7 @@ class Socket(web.WebSocketResponse):
             self._transport.abort()
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        self._plain = False
         if code == WSCloseCode.MESSAGE_TOO_BIG and self._transport is not None:
             metrics.CLIENT_ERRORS.labels(Code.TOO_LARGE.value).inc()
             reason = b"%d: a message has at most %d bytes" % (Code.TOO_LARGE, self._limit)

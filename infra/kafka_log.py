@@ -21,12 +21,28 @@ _FILL_SECONDS: Final = 0.005
 _SILENCE_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.01
-_LEADERLESS: Final = {
+_PASSING: Final = {
+    KafkaError._TRANSPORT,  # noqa: SLF001 - its public names
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - the client joins again
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
 }
-_PASSING: Final = {AT_THE_END, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether it ends by itself, as while a node is lost: whoever meets it should ask again."""
+    return error.retriable() or error.code() in _PASSING
 
 
 def partition_count(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> int:
@@ -58,14 +74,15 @@ def extents(kafka: KafkaSettings, topic: str, *, timeout: float = 10.0) -> dict[
 def extent(consumer: Consumer, place: TopicPartition, *, timeout: float = 10.0) -> tuple[int, int]:
     """First and end offset of a partition. Raises KafkaException.
 
-    One that was just made, or moves, may have no leader yet: that is waited for.
+    One that was just made, or moves, may have no leader yet, and a node may be lost: that is waited for.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             return consumer.get_watermark_offsets(place, timeout=timeout)
         except KafkaException as error:
-            if error.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+            new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            if not (new or passes(error.args[0])) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)
 
@@ -187,7 +204,7 @@ def follow(
                 error = message.error()
                 if error is None:
                     messages.append(message)
-                elif not error.retriable() and error.code() not in _PASSING:
+                elif error.code() != AT_THE_END and not passes(error):
                     raise BrokerError(f"reading {message.topic()}: {error.str()}")
             if messages:
                 yield messages

@@ -17,6 +17,13 @@ TICKS_LATE = Counter(
     "arbitrex_ticks_late_total", "Ticks that a source showed late, published as corrections", ["feed", "shard"]
 )
 FEED_GAPS = Counter("arbitrex_feed_gaps_total", "Spans whose ticks a source has lost", ["feed", "shard"])
+SPOOL_BYTES = Gauge("arbitrex_spool_bytes", "What waits on a producer's disk for Kafka", ["feed", "shard"])
+SPOOL_AGE = Gauge(
+    "arbitrex_spool_oldest_seconds", "How long the first of it has waited; 0 with nothing there", ["feed", "shard"]
+)
+SPOOL_FULL = Counter(
+    "arbitrex_spool_full_total", "How often a spool took no more: size, age, disk", ["feed", "shard", "reason"]
+)
 SHARD_CAPACITY = Gauge(
     "arbitrex_shard_symbols_capacity", "Symbols that a shard can poll within a second", ["feed", "shard"]
 )

@@ -40,3 +40,9 @@ def answers(host: str, port: int, timeout: float = 0.5) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout):
         return True
     return False
+
+
+def url(host: str, port: int, *, tls: bool = False) -> str:
+    """Where this machine reaches what listens on ``host``."""
+    reachable = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - compared, not bound
+    return f"{'https' if tls else 'http'}://{f'[{reachable}]' if ':' in reachable else reachable}:{port}"

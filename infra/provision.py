@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 
 from infra import kafka as clients
 from infra import kafka_log, logs
-from infra.topics import TICKS_CLEAN, TICKS_RAW, TICKS_REJECTED, TOPICS, Topic
+from infra.topics import BARS_LIVE, PROGRESS, TICKS_CLEAN, TICKS_RAW, TICKS_REJECTED, TOPICS, Topic
 from infra.worlds import World
 from schemas.errors import BrokerError, UsageError
 
@@ -33,6 +33,8 @@ _TIMEOUT: Final = 15.0
 _CLUSTER: Final = 3
 """Brokers that make a cluster: enough for three replicas."""
 _EMBEDDED_TICKS_MS: Final = 3 * 3_600_000
+_READ_BACK: Final = frozenset({BARS_LIVE, PROGRESS})
+"""A worker that takes partitions over reads all of it, and compaction leaves each partition's newest segment alone."""
 _EMBEDDED_SHORT: Final = (TICKS_RAW, TICKS_CLEAN, TICKS_REJECTED)
 
 log = logs.logger(__name__)
@@ -86,7 +88,7 @@ def desired_config(topic: Topic, *, replication: int, historical: bool, embedded
             "min.cleanable.dirty.ratio": "0.2",
             "min.compaction.lag.ms": "60000",
             "segment.ms": "21600000",
-            "segment.bytes": "67108864",
+            "segment.bytes": str((16 if topic in _READ_BACK else 64) * 2**20),
             "delete.retention.ms": "604800000",
         }
     elif historical:

@@ -127,6 +127,11 @@ class ProducerSettings(_Section):
     """The last minutes of each series are read again for ticks that came late; 0: never."""
     reread_seconds: float = Field(60.0, ge=1)
     """How often."""
+    spool: Literal["never", "always"] = "never"
+    """always: ticks go through this machine's disk, and wait there while Kafka is away; never: in the terminal."""
+    spool_megabytes: int = Field(1_024, ge=16, le=1_048_576)
+    """A spool that has so much, or ticks of so many hours ago, takes no more: then polling stops."""
+    spool_hours: float = Field(24.0, gt=0, le=8_760)
     terminal: TerminalSettings = TerminalSettings()
     remote: RemoteSettings = RemoteSettings()
 
@@ -279,6 +284,11 @@ class Settings(BaseSettings):
     def csv_dir(self) -> Path:
         """The folder that holds this world's ``ticks``, ``ohlcv`` and ``metadata``."""
         return self.below(self.csv.dir or self.home / "raw")
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where this world's producers of this machine keep what Kafka does not have yet."""
+        return self.home / "spool" / encoded(self.world)
 
     def below(self, root: Path) -> Path:
         """This world's folder in one that all worlds share."""

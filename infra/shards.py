@@ -14,12 +14,14 @@ Each has the settings ``ARBITREX_PRODUCER__…`` but for what its entry says.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
 
+from infra.patterns import common
 from infra.settings import ProducerSettings, Settings
 from schemas.errors import SettingsError, UsageError
 
@@ -75,12 +77,13 @@ def _merged(base: ProducerSettings, name: str, entry: Mapping[str, Any], path: P
 
 def _check_apart(found: Mapping[str, Settings], path: Path) -> None:
     """No symbol may be written by two shards of a feed."""
-    owners: dict[tuple[str, str], str] = {}
-    for name, settings in found.items():
-        for symbol in settings.producer.symbols or ("*",):
-            other = owners.setdefault((settings.producer.feed, symbol), name)
-            if other != name:
+    for (first, ours), (second, theirs) in combinations(found.items(), 2):
+        feed = ours.producer.feed
+        if theirs.producer.feed != feed:
+            continue
+        for pattern, other in product(ours.producer.symbols or ("*",), theirs.producer.symbols or ("*",)):
+            if (both := common(pattern, other)) is not None:
                 raise SettingsError(
-                    f"{SETTING}={path}: {other} and {name} both have {symbol} of feed {settings.producer.feed}: "
-                    "give each shard symbols of its own"
+                    f"{SETTING}={path}: {first} and {second} would both have {both or 'every symbol'} ({pattern} and "
+                    f"{other}) of feed {feed}: give each shard symbols of its own"
                 )

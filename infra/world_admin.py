@@ -94,10 +94,11 @@ def csv_paths(settings: Settings) -> list[Path]:
     return [path for name in names if (path := settings.csv_dir / name).exists()]
 
 
-def drop_csv(settings: Settings) -> None:
-    """Delete the world's CSV. Raises StoreError when a file cannot be deleted."""
+def drop_files(settings: Settings) -> None:
+    """Delete the world's CSV, and what its producers' spools hold. Raises StoreError when a file cannot be deleted."""
+    spool = [settings.spool_dir] if settings.spool_dir.exists() else []
     try:
-        for path in csv_paths(settings):
+        for path in [*csv_paths(settings), *spool]:
             shutil.rmtree(path)
     except OSError as error:
         raise StoreError(f"{error.filename} cannot be deleted ({error.strerror}); close what uses it") from error

@@ -132,7 +132,8 @@ class _Agents:
         try:
             while partition.fetched and not partition.closed:
                 event = partition.fetched.popleft()
-                work = await self._process(event.value)
+                async with partition.stepping:
+                    work = await self._process(event.value)
                 if work:
                     await put((event, work))
         finally:

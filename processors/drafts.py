@@ -13,6 +13,7 @@ from processors.batches import Headers, Out, RecordBatch, batched, columnar
 from processors.core.types import Outcome, Reason
 from processors.records import Records
 from schemas.codec import Codec
+from schemas.columns import taken
 from schemas.errors import ArbitrexError
 from schemas.records import FeedEvent, LiveBars, Progress
 from schemas.rows import encode_batch
@@ -143,9 +144,7 @@ class _Page:
 def _clean(records: Records, outcome: Outcome) -> Iterator[RecordBatch]:
     """The ticks that passed, as they came."""
     clean = outcome.clean
-    if len(clean) == len(records):
-        return columnar(records.keys, records.values, records.timestamps)
-    return columnar(records.keys.gather(clean), records.values.gather(clean), records.timestamps[clean])
+    return columnar(taken(records.keys, clean), taken(records.values, clean), records.timestamps[clean])
 
 
 def dead_reason(error: ArbitrexError) -> str:

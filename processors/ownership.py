@@ -7,6 +7,7 @@ older owner still has in flight is aborted. The consumer group only says who sho
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,30 +70,41 @@ class Ownership:
         epoch = self.epoch
         lost = [self._producers.pop(number) for number in list(self._producers) if number not in bounds]
         new = [number for number in bounds if number not in self._producers]
+        began = time.monotonic()
         await asyncio.gather(*map(self._fence, new), _close(lost))
+        fenced = time.monotonic()
         stands = await self._in_thread(self._reader.read_back, sorted(bounds))
         partitions = (self._stand(number, epoch, stands[number], bounds[number]) for number in bounds)
-        return dict(zip(bounds, await asyncio.gather(*partitions), strict=True))
+        taken = dict(zip(bounds, await asyncio.gather(*partitions), strict=True))
+        log.info(
+            "partitions taken over",
+            partitions=sorted(taken),
+            epoch=epoch,
+            fencing_seconds=round(fenced - began, 3),
+            reading_seconds=round(time.monotonic() - fenced, 3),
+        )
+        return taken
 
     def opened(self, partitions: Mapping[int, Partition]) -> None:
         """Reading goes on at the partitions' next offsets."""
         self._partitions = dict(partitions)
-        log.info("partitions taken over", partitions=sorted(partitions), epoch=self.epoch)
         self.on_opened(len(partitions))
 
     async def release(self) -> None:
-        """Close all partitions and wait for transactions in flight, so that the next owner need not abort them."""
-        tasks = self.close()
+        """Close all partitions and wait for what is in flight, so that the next owner need not abort transactions."""
+        self.close()
+        partitions = self._partitions.values()
+        tasks = [partition.committing for partition in partitions if partition.committing]
+        tasks += [asyncio.create_task(partition.stepped()) for partition in partitions if partition.stepping.locked()]
         if tasks and (await asyncio.wait(tasks, timeout=_RELEASE_SECONDS))[1]:
-            self.fail(BrokerError(f"a transaction did not end within {_RELEASE_SECONDS:.0f} s"))
+            self.fail(BrokerError(f"a batch was not done within {_RELEASE_SECONDS:.0f} s"))
         self._partitions = {}
 
-    def close(self) -> list[asyncio.Task[None]]:
-        """Let no partition begin another transaction; the tasks of those in flight."""
+    def close(self) -> None:
+        """Let no partition begin another batch or transaction."""
         for partition in self._partitions.values():
             partition.closed = True
             partition.settled.set()
-        return [partition.committing for partition in self._partitions.values() if partition.committing]
 
     async def shut_down(self) -> None:
         """Let the producers go."""

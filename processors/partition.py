@@ -43,6 +43,8 @@ class Partition:
     """Batches to be filtered, in order."""
     filtering: asyncio.Task[None] | None = None
     """What filters them."""
+    stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a batch is decoded and stepped through, not while Faust takes it on: in a rebalance it does not."""
     waiting: deque[Any] = field(default_factory=deque)
     """Filtered batches to be committed, in order."""
     committing: asyncio.Task[None] | None = None
@@ -54,6 +56,11 @@ class Partition:
             self.settled.clear()
             await self.settled.wait()
         return not self.closed
+
+    async def stepped(self) -> None:
+        """Wait until no batch is in a thread."""
+        async with self.stepping:
+            pass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

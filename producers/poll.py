@@ -32,6 +32,13 @@ _DROPPED_MS: Final = 60_000
 _LEAD_MS: Final = 73 * 3_600_000
 """How far before a series' beginning its history must be seen to reach: over a weekend."""
 
+_WINDOWS_READ: Final = 2
+_WINDOWS_KEPT: Final = 6
+"""How many times what is read again is read at once, and is kept where it cannot be read."""
+
+_FINISHING_TRIES: Final = 20
+_FINISHING_PAUSE: Final = 0.2
+
 _NONE: Final = -1
 
 log = logs.logger(__name__)
@@ -90,14 +97,28 @@ class Poller:
         return self._watermarks.least_age
 
     def finish(self) -> None:
-        """Read what came before the server's clock was moved, as it can be read in the old zone only."""
-        self._fetch([series for series in self._series if not series.dropped])
+        """Read what came before the server's clock was moved, as it can be read in the old zone only.
+
+        What cannot be read after some tries is a gap to come.
+        """
+        left = [series for series in self._series if not series.dropped]
+        for _ in range(_FINISHING_TRIES):
+            for series in left:
+                if self._reaches(series):
+                    self._fetch([series])
+                    series.finished = not series.failures
+            left = [series for series in left if not series.finished]
+            if not left or self._stopping.wait(_FINISHING_PAUSE):
+                return
 
     def in_zone(self, shard: Shard) -> Poller:
         """A poller that goes on from here with the server's clock read in the zone of ``shard``."""
         cursors = {series.symbol: series.cursor for series in self._series}
         recent = {series.symbol: series.recent for series in self._series}
-        return Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
+        after = Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
+        for before, series in zip(self._series, after._series, strict=True):
+            series.former = self.zone if before.finished else None
+        return after
 
     def connected(self) -> None:
         """The terminal was connected anew: the next poll catches up before it is live."""
@@ -203,8 +224,7 @@ class Poller:
             self.save()
 
     def _fetch_page(self, series: Series, page: Page) -> Page | None:
-        if not series.cursor.seen and not series.anchored:
-            self._anchor(series)
+        reaches = (not series.cursor.seen or series.former is not None) and self._reaches(series)
         second = server_time(page.second * 1_000, self.zone) // 1_000
         call = f"copy_ticks_from({series.broker_name})"
         answer = self._terminal.copy_ticks_from(series.broker_name, second, page.count, COPY_TICKS_ALL)
@@ -220,7 +240,8 @@ class Poller:
         times = moments(answer["time_msc"], self.zone, asked=second * 1_000)
         if (readable := int(np.searchsorted(times, now + AHEAD_MS))) < len(answer):
             answer, times = answer[:readable], times[:readable]  # the rest is of another zone
-        if series.lacks(times) and self._still_hopes(series, int(times[0]), now):
+        lacks = series.lacks(times) and not (reaches and self._reaches(series))  # it may have been lost in between
+        if lacks and self._still_hopes(series, int(times[0]), now):
             return None
         series.lacking_ms, series.failures = None, 0
         rows, after = take(series.cursor, answer, times)
@@ -236,8 +257,9 @@ class Poller:
                 self._late.inc(passed)
             if passed < len(rows):
                 self._publisher.ticks(series.symbol, made.rows(slice(passed, None)))
-            series.recent.add(fresh, when)
-            series.cursor, series.changed, series.moved_ms = after, True, now
+            if self._window_ms:
+                series.recent.add(fresh, when)
+            series.cursor, series.changed, series.moved_ms, series.former = after, True, now, None
         return next_page(page, answer, series.cursor, series.count)
 
     def _still_hopes(self, series: Series, begins: int, now: int) -> bool:
@@ -260,41 +282,50 @@ class Poller:
                 to=begins,
             )
         )
-        series.anchored = True
         self._gaps.inc()
         log.warning("ticks are lost", symbol=series.symbol, lost_from=since, lost_to=begins)
         return False
 
-    def _anchor(self, series: Series) -> None:
-        """See whether the terminal has history from before a series that was never read."""
-        first = server_time(series.cursor.last_msc - _LEAD_MS, self.zone) // 1_000
-        answer = self._terminal.copy_ticks_from(series.broker_name, first, 1, COPY_TICKS_ALL)
-        if answer is not None and len(answer):
-            begins = moments(answer["time_msc"], self.zone, asked=first * 1_000)[0]
-            series.anchored = bool(begins <= series.cursor.last_msc)
+    def _reaches(self, series: Series) -> bool:
+        """Whether the terminal shows what the cursor's last tick was, or, without one, history from before."""
+        zone, cursor = series.former or self.zone, series.cursor
+        since, count = (cursor.last_msc, series.count) if cursor.seen else (cursor.last_msc - _LEAD_MS, 1)
+        first = server_time(since, zone) // 1_000
+        answer = self._terminal.copy_ticks_from(series.broker_name, first, count, COPY_TICKS_ALL)
+        if answer is None or not len(answer):
+            return False
+        times = moments(answer["time_msc"], zone, asked=first * 1_000)
+        return cursor.last_msc in times if cursor.seen else bool(times[0] <= cursor.last_msc)
 
     def _reread(self, now: int) -> None:
-        """Look in the last minutes of one series for ticks that came late."""
+        """Look in the last minutes of one series for ticks that came late.
+
+        After a pause those before it come first; what came in it was late already when it was fetched.
+        """
         due = [s for s in self._series if not s.failures and not s.dropped and now - s.reread_ms >= self._reread_ms]
         if not self._window_ms or not due:
             return
         series = min(due, key=lambda one: one.reread_ms)
         series.reread_ms = now
-        series.recent.forget(min(now, series.cursor.last_msc) - self._window_ms)
-        first = server_time(series.recent.since, self.zone) // 1_000
-        last = server_time(series.cursor.last_msc, self.zone) // 1_000 + 1
+        recent, newest_ms = series.recent, series.cursor.last_msc
+        until = min(newest_ms, recent.since + _WINDOWS_READ * self._window_ms)
+        first, last = (server_time(moment, self.zone) // 1_000 for moment in (recent.since, until))
         answer = (
-            self._terminal.copy_ticks_range(series.broker_name, first, last, COPY_TICKS_ALL) if first < last else None
+            self._terminal.copy_ticks_range(series.broker_name, first, last + 1, COPY_TICKS_ALL)
+            if first <= last
+            else None
         )
-        if answer is None:
-            return  # the next time will do
+        if answer is None:  # the next time will do, unless that goes on for long
+            recent.forget(min(now, newest_ms) - _WINDOWS_KEPT * self._window_ms)
+            return
         times = moments(answer["time_msc"], self.zone, asked=first * 1_000)
-        rows, places = series.recent.late(answer, times, until=series.cursor.last_msc)
+        rows, places = recent.late(answer, times, until=until)
         if len(rows):
             late, when = answer[rows], times[rows]
             self._publisher.ticks(series.symbol, columns(late, when, 0, self._clock.now_us(), places), correction=True)
-            series.recent.add(late, when)
+            recent.add(late, when)
             self._late.inc(len(rows))
+        recent.forget(min(now, newest_ms) - self._window_ms)
 
     def _say(self, begun: int, seen_before: int, moved: Sequence[Series], behind: Sequence[Series]) -> None:
         """Publish the watermark of a poll; ``seen_before``: the newest tick known before it.

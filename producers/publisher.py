@@ -23,7 +23,7 @@ from schemas.codec import Codec
 from schemas.errors import BrokerError
 from schemas.records import Bar, Control, Cursor, FeedEvent, Replay
 
-_WAIT_SECONDS: Final = 0.1
+WAIT_SECONDS: Final = 0.1
 _CLOSING_SECONDS: Final = 5.0
 _CHUNK: Final = 20_000
 
@@ -67,8 +67,7 @@ class Publisher:
             chunk = ticks.rows(slice(start, start + _CHUNK))
             values = encode_ticks(chunk, header=header, symbol=symbol, feed=self.feed, correction=correction)
             messages = zip(repeat(symbol.encode()), values, chunk.ts_event.tolist(), repeat(None))
-            self._send(topic, partition_for(symbol, partitions), messages)
-            self._unacknowledged += len(chunk)
+            self._send(topic, partition_for(symbol, partitions), messages, ticks=len(chunk))
 
     def control(self, control: Control) -> None:
         """Queue a control of one series, after the ticks that were queued before."""
@@ -121,8 +120,7 @@ class Publisher:
         self._queue.set(left)
         self._check()
         if left == 0:
-            self._published.inc(self._unacknowledged)
-            self._unacknowledged = 0
+            self._acknowledged()
         return left == 0
 
     def close(self) -> None:
@@ -132,9 +130,10 @@ class Publisher:
             log.warning("left unacknowledged; the next start goes on where Kafka stands", messages=left)
             self._producer.purge()
             self._failure = None
-            self._producer.flush(_WAIT_SECONDS)
+            self._producer.flush(WAIT_SECONDS)
 
-    def _send(self, topic: str, partition: int, messages: Iterable[Message]) -> None:
+    def _send(self, topic: str, partition: int, messages: Iterable[Message], *, ticks: int = 0) -> None:
+        """Queue messages for a partition, of which so many are ticks."""
         produce = self._producer.produce
         try:
             for key, value, time, headers in messages:
@@ -146,16 +145,22 @@ class Publisher:
                         self._wait_for_room()
         except KafkaException as error:
             raise BrokerError(self._failure or f"Kafka refuses {topic}: {error.args[0].str()}") from error
+        self._unacknowledged += ticks
         self._producer.poll(0)
         self._check()
 
     def _wait_for_room(self) -> None:
         full = len(self._producer)
-        self._producer.poll(_WAIT_SECONDS)
+        self._producer.poll(WAIT_SECONDS)
         self._queue.set(len(self._producer))
         self._check()
         if self._stopping.is_set() and len(self._producer) >= full:
             raise BrokerError("Kafka takes nothing and the queue is full; the next start goes on where Kafka stands")
+
+    def _acknowledged(self) -> None:
+        """Kafka has all that it was given."""
+        self._published.inc(self._unacknowledged)
+        self._unacknowledged = 0
 
     def _check(self) -> None:
         if self._failure:

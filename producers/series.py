@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from infra.market.zones import ServerZone
 from producers.cursor import PAGE, Cursor, Times
 from producers.recent import Recent
 
@@ -33,8 +34,10 @@ class Series:
     """In a row."""
     lacking_ms: int | None = None
     """Since when the terminal does not show the history that leads up to the cursor."""
-    anchored: bool = False
-    """The terminal has shown history from before the cursor, or its very tick."""
+    former: ServerZone | None = None
+    """The zone that shows the cursor's last tick, where the server's clock was moved since."""
+    finished: bool = False
+    """The server's clock was moved, and all that came before is read."""
     dropped: bool = False
     """The broker does not offer it now."""
     reread_ms: int = 0
@@ -52,13 +55,11 @@ class Series:
         self.failures += 1
 
     def lacks(self, times: Times) -> bool:
-        """Whether an answer, asked from the cursor's second on, begins behind it: then what led up to it is missing.
+        """Whether an answer, asked from the cursor's second on, begins behind it: then what led up to it is not shown.
 
-        A series that was never read has no tick to be looked for: it must have been seen to begin earlier.
+        A series that was never read has no tick to be looked for: whether its history is whole is to be seen elsewhere.
         """
-        if not len(times) or int(times[0]) <= self.cursor.last_msc:
-            return False
-        return bool(self.cursor.seen) or not self.anchored
+        return bool(len(times)) and int(times[0]) > self.cursor.last_msc
 
     def behind(self, probe: int | None) -> bool:
         """Whether ticks after the cursor are known of, or may be there."""

@@ -21,9 +21,11 @@ from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import restore
 from producers.shard import Shard, begin, choose, connect, disconnected, reselect, specify, tell
+from producers.spooling import open_publisher
 from producers.terminal import SymbolInfo
 from producers.watched import Watched
 from producers.zones import by_offset, detect
+from schemas.codec import Codec
 from schemas.records import EventKind
 
 _STOP_SECONDS: Final = 3.0
@@ -46,14 +48,24 @@ def run(settings: Settings, process: Process, name: str) -> None:
     if producer.source == "simulated" and settings.simulator.start is not None:
         provision.apply(settings, historical=True)  # or retention would take the past as fast as it is published
     codec = connect_registry(settings, process.stopping)
+    watched = Watched()
+    process.beat(watched.answers)
+    publisher = open_publisher(settings, codec, process.stopping)
+    if publisher is None:
+        return
+    try:
+        _collect(settings, process, codec, publisher, watched)
+    finally:
+        publisher.close()
+
+
+def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publisher, watched: Watched) -> None:
+    producer = settings.producer
     standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
     source = sources.open_source(settings, standing.cursors)
-    watched = Watched(source.terminal)
-    process.beat(watched.answers)
-    publisher = Publisher(settings, codec, process.stopping, feed=producer.feed, shard=producer.shard)
     zone = sources.zone(settings)
     shard = Shard(
-        watched.terminal,
+        watched.over(source.terminal),
         zone or ServerZone.parse("UTC"),
         source.clock,
         publisher,
@@ -75,7 +87,6 @@ def run(settings: Settings, process: Process, name: str) -> None:
         Rounds(shard, poller, infos, auto=zone is None).run()
     finally:
         shard.terminal.shutdown()
-        publisher.close()
 
 
 class Rounds:

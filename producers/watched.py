@@ -13,14 +13,15 @@ LONG_SECONDS: Final = 1.0
 
 
 class Watched:
-    """Stands before a terminal; `terminal` is what to call."""
+    """Stands before a terminal."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self._inner = terminal
+    def __init__(self) -> None:
+        self._inner: Terminal | None = None
         self._since: float | None = None
 
-    @property
-    def terminal(self) -> Terminal:
+    def over(self, terminal: Terminal) -> Terminal:
+        """What to call instead of ``terminal``."""
+        self._inner = terminal
         return cast("Terminal", self)
 
     def answers(self) -> bool:

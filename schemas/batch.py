@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Self
 
 import numpy as np
@@ -181,22 +182,18 @@ class _Part:
         return frames
 
     def _one_by_one(self, places: _Ints, messages: _Messages) -> pl.DataFrame:
-        kept, rows = [], []
+        rows: list[tuple[Any, ...]] = []
         for place, message in zip(places.tolist(), messages.array.to_pylist(), strict=True):
             try:
-                rows.append(self._row(message))
-                kept.append(place)
+                row = codecs.datum(self._name, self._writer, message)
+                for name in _ints(self._name):
+                    if row[name] is not None and row[name] not in _INT:
+                        raise DecodeError(f"not a {self._name}: {name} {row[name]} is not an int")  # noqa: TRY301
             except DecodeError as error:
                 self.bad.append((place, error))
-        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in dtypes(self._name)}
-        return pl.DataFrame({INDEX: kept} | columns, schema=_schema(self._name))
-
-    def _row(self, message: bytes) -> dict[str, Any]:
-        row = codecs.datum(self._name, self._writer, message)
-        for name, dtype in dtypes(self._name).items():
-            if dtype == pl.Int32 and row[name] is not None and row[name] not in _INT:
-                raise DecodeError(f"not a {self._name}: {name} {row[name]} is not an int")
-        return row
+            else:
+                rows.append((place, *map(row.__getitem__, dtypes(self._name))))
+        return pl.DataFrame(rows, schema=_schema(self._name), orient="row")
 
 
 def _native(messages: _Messages, how: Plan) -> pl.DataFrame | None:
@@ -207,6 +204,12 @@ def _native(messages: _Messages, how: Plan) -> pl.DataFrame | None:
     return how.finish(frame)
 
 
+@cache
+def _ints(name: str) -> tuple[str, ...]:
+    return tuple(column for column, dtype in dtypes(name).items() if dtype == pl.Int32)
+
+
+@cache
 def _schema(name: str) -> pl.Schema:
     return pl.Schema({INDEX: pl.Int64(), **dtypes(name)})
 

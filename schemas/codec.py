@@ -169,7 +169,10 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     """How a field's value goes to Avro and comes back; None where it stays as it is."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if (isinstance(origin, type) and issubclass(origin, types.UnionType)) or origin is typing.Union:
-        to, back = _converters(next(arg for arg in args if arg is not type(None)))
+        hint = next(arg for arg in args if arg is not type(None))
+        to, back = _converters(hint)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            to = _named(f"{NAMESPACE}.{hint.__name__}")
         return to and _optional(to), back and _optional(back)
     if origin is tuple:
         to, back = _converters(args[0])
@@ -181,6 +184,11 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return str, hint
     return None, None
+
+
+def _named(name: str) -> Callable[[Any], Any]:
+    """To Avro with the record's name: else fastavro tries each of a union's branches on every field."""
+    return lambda value: (name, to_avro(value))
 
 
 def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -20,12 +20,13 @@ def varints(numbers: Ints) -> list[Cells]:
     """
     rest = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     columns: list[Cells] = []
-    used = None
-    while used is None or used.any():
+    used: NDArray[np.bool_] | None = None
+    while True:
         more = rest > 0x7F  # noqa: PLR2004 - seven bits
         columns.append(((rest & np.uint64(0x7F) | more * np.uint64(0x80)).astype(np.uint8), used))
-        rest, used = rest >> np.uint64(7), more
-    return columns
+        if not more.any():
+            return columns
+        rest, used = rest >> np.uint64(7), None if more.all() else more
 
 
 def same(content: bytes, count: int) -> Cells:
@@ -69,11 +70,13 @@ def row_lengths(columns: Iterable[Cells], count: int) -> Ints:
 def joined(columns: Sequence[Cells], count: int) -> NDArray[np.uint8]:
     """The used cells, row after row."""
     width = sum(cells.size // count for cells, _ in columns)
-    table, taken = np.empty((count, width), np.uint8), np.ones((count, width), bool)
+    table = np.empty((count, width), np.uint8)
+    taken: NDArray[np.bool_] | None = None
     start = 0
     for cells, used in columns:
         block = slice(start, start := start + cells.size // count)
         table[:, block] = cells.reshape(count, -1)
         if used is not None:
+            taken = np.ones((count, width), bool) if taken is None else taken
             taken[:, block] = used.reshape(count, -1)
-    return table[taken]
+    return table.ravel() if taken is None else table[taken]

@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     RETIRED = "retired"
     HISTORY = "history"
     """A span of the past was taken in: an import's or backfill's day, or a terminal's bars."""
+    SPOOL = "spool"
+    """Ticks wait on the producer's disk for Kafka, nearly as many as may, or more than may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

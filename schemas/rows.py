@@ -34,8 +34,12 @@ def encode_batch(records: Sequence[Record], codec: Codec) -> list[bytes]:
 
 
 def messages(columns: Sequence[Cells], count: int) -> list[bytes]:
-    """What each row holds."""
-    content, ends = joined(columns, count).tobytes(), np.cumsum(row_lengths(columns, count)).tolist()
+    """What each row holds; there is one at the least."""
+    table, lengths = joined(columns, count), row_lengths(columns, count)
+    if (lengths == lengths[0]).all():
+        alike: list[bytes] = table.view(f"V{lengths[0]}").tolist()
+        return alike
+    content, ends = table.tobytes(), np.cumsum(lengths).tolist()
     return [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 

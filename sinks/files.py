@@ -3,13 +3,14 @@
 ::
 
     ticks/EURUSD/2014-05-01.000012.csv       clean ticks of a symbol and a UTC day
-    ohlcv/EURUSD/M1/2014-05-01.000012.csv    bars, every revision: M by day, H by month, the rest by year
-    ohlcv/EURUSD/T%3A1000/2014-05-01.000012.csv    tick, volume and value bars by day
-    rates/EURUSD/M1/2014-05-01.000012.csv    bars as the terminal itself reports them
+    ohlcv/EURUSD/M1/2014-05-01.bars.000012.csv   bars, every revision: M by day, H by month, the rest by year
+    ohlcv/EURUSD/M1/2014-05-01.rates.000012.csv  bars as the terminal itself reports them
+    ohlcv/EURUSD/T%3A1000/2014-05-01.bars.000012.csv  tick, volume and value bars by day
     rejected/EURUSD/2014-05-01.000012.csv    ticks that did not pass, with the reason
     metadata/000012.json                     commit 12: what was ingested, when, from which offsets, where to
 
-Each commit writes files of its own number, so a day is the sum of its files; none is ever changed. Worlds other than
+Each commit writes files of its own number, so a day is the sum of its files; none is ever changed. (Format 1 had the
+terminal's bars in ``rates``, and no ``bars`` in a name; such files stay as they are.) Worlds other than
 ``main`` have a folder each in ``worlds``. Symbols are percent-encoded where a file system needs it; of two that
 differ by case alone the second has every letter encoded.
 """
@@ -25,16 +26,18 @@ from typing import Final
 
 import polars as pl
 
-from infra import metrics
+from infra import logs, metrics
 from infra.lake.layout import BARS, RATES, REJECTED, TICKS, Table
 from infra.paths import encoded, encoded_apart
 from infra.worlds import World
 from sinks.journal import Journal, numbered
 from sinks.sink import Batch, Source
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _BARS: Final = (BARS, RATES)
-_FOLDERS: Final = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "rates"}
+_FOLDERS: Final = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "ohlcv"}
+
+log = logs.logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,12 @@ class FileSink:
         topic = World(self._world).topic(table.topic.name)
         keys = ("symbol", "timeframe", "period") if table in _BARS else ("symbol", "period")
         for (symbol, *kind, period), part in rows.partition_by(*keys, as_dict=True, maintain_order=True).items():
-            folder = "/".join([_FOLDERS[table.name], self._name(table, str(symbol)), *(encoded(str(k)) for k in kind)])
+            parent = _FOLDERS[table.name]
+            folder = "/".join([parent, self._name(parent, str(symbol)), *(encoded(str(k)) for k in kind)])
+            whose = f"{period}.{table.name}" if table in _BARS else period
             first, last = part.select(pl.col(table.time).min(), pl.col(table.time).max().alias("last")).row(0)
             self._journal.stage(
-                f"{folder}/{period}.{numbered(self._journal.next_number)}.{self._form.name}",
+                f"{folder}/{whose}.{numbered(self._journal.next_number)}.{self._form.name}",
                 self._form.text(table, part),
                 source=topic,
                 symbol=symbol,
@@ -131,6 +136,10 @@ class FileSink:
     def _load(self) -> None:
         record = self._journal.open()
         self._recorded = {Source(p["topic"], p["partition"]): p["next"] for p in record["positions"]} if record else {}
+        if record and record["format"] < FORMAT:
+            log.info(
+                "the terminal's bars go to ohlcv now; earlier files stay in rates", folder=str(self._journal.folder)
+            )
         self._names = {}
         self._forget()
         self._open = True
@@ -139,16 +148,16 @@ class FileSink:
         self._rows = {}
         self._journal.discard()
 
-    def _name(self, table: Table, symbol: str) -> str:
+    def _name(self, parent: str, symbol: str) -> str:
         """The symbol's folder: of those whose names differ by case alone, the first has the plain one."""
-        if found := self._names.get((table.name, symbol)):
+        if found := self._names.get((parent, symbol)):
             return found
-        parent, name = self._journal.folder / _FOLDERS[table.name], encoded(symbol)
-        taken = {path.name for path in parent.iterdir()} if parent.exists() else set()
-        taken |= {other for (kind, _), other in self._names.items() if kind == table.name}
+        folder, name = self._journal.folder / parent, encoded(symbol)
+        taken = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        taken |= {other for (where, _), other in self._names.items() if where == parent}
         if name not in taken and name.casefold() in {other.casefold() for other in taken}:
             name = encoded_apart(symbol)
-        self._names[table.name, symbol] = name
+        self._names[parent, symbol] = name
         return name
 
 

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from infra import kafka as clients
 from infra import logs, metrics
+from infra.kafka_log import passes
 from infra.lake.layout import TICKS
 from infra.pacing import AT_THE_END, Pace
 from infra.settings import KafkaSettings, SinkSettings
@@ -29,14 +30,18 @@ from sinks.sink import Sink, Source
 from sinks.starts import starts
 
 _BATCH: Final = 20_000
-_FETCHED_AHEAD: Final = 200_000
-"""Messages that the client holds ready; a rotation's worth."""
+_FETCHED_AHEAD: Final = 30_000
+"""Messages of a partition that the client holds ready."""
+_FETCH_WAIT_MS: Final = 50
+"""A fetch of the quiet partitions holds those up that have something."""
 _WAIT_SECONDS: Final = 0.2
 _EMBEDDED_WAIT_SECONDS: Final = 0.02
 _REST_SECONDS: Final = 0.25
 _LAG_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 120.0
+"""For a store that does not say where to go on; Kafka gives a member up after five minutes."""
 _MEGABYTE: Final = 1 << 20
 
 log = logs.logger(__name__)
@@ -63,6 +68,7 @@ class Runner:
         """Records not yet committed; None before it is known."""
         self.newest_ms: int | None = None
         """The latest event time that is committed."""
+        self._stopping = threading.Event()
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
@@ -77,6 +83,7 @@ class Runner:
             **{
                 "enable.partition.eof": True,
                 "queued.min.messages": _FETCHED_AHEAD,
+                "fetch.wait.max.ms": _FETCH_WAIT_MS,
                 "session.timeout.ms": settings.session_timeout_ms,
                 "heartbeat.interval.ms": settings.session_timeout_ms // 3,
                 "partition.assignment.strategy": "range",
@@ -94,7 +101,7 @@ class Runner:
         Raises FencedError when another runner has a partition, BrokerError when Kafka refuses or records are lost,
         RegistryError, ComponentError.
         """
-        told = False
+        told, self._stopping = False, stopping
         try:
             self._consumer.subscribe(list(self._tables), on_assign=self._assign, on_revoke=self._revoke)
             while not stopping.is_set():
@@ -103,8 +110,8 @@ class Runner:
                     told = True
                     ready()
                 if self._due():
-                    self._commit(stopping)
-            self._commit(stopping)
+                    self._commit()
+            self._commit()
         except KafkaException as error:
             raise BrokerError(f"Kafka refuses the sink {self._sink.name}: {error.args[0].str()}") from error
         finally:
@@ -112,7 +119,7 @@ class Runner:
 
     def _step(self) -> None:
         messages = self._consumer.consume(_BATCH, self._wait)
-        if self._failure:
+        if self._failure and not self._stopping.is_set():
             raise self._failure
         self._take(messages)
         self._pace.after(messages)
@@ -150,7 +157,7 @@ class Runner:
                 self._consumer, [TopicPartition(*source)], here, self._sink.name, accept_loss=self._settings.accept_loss
             ):
                 self._consumer.seek(place)
-        elif error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
+        elif passes(error):
             log.warning("Kafka does not answer", error=error.str())
         else:
             raise BrokerError(f"Kafka refuses to let {source.topic} be read: {error.str()}")
@@ -163,7 +170,7 @@ class Runner:
             or buffer.age(time.monotonic()) >= limits.rotate_seconds
         )
 
-    def _commit(self, stopping: threading.Event) -> None:
+    def _commit(self) -> None:
         """Have the sink commit the buffer; while its store is away, try again as long as the partitions are ours."""
         buffer, self._buffer = self._buffer, Buffer()
         if not buffer.offsets:
@@ -179,11 +186,11 @@ class Runner:
                 break
             except StoreError as error:
                 metrics.SINK_FAILURES.labels(self._sink.name).inc()
-                if stopping.is_set():
+                if self._stopping.is_set():
                     log.warning("stopped with rows that will be read again", rows=buffer.rows, error=str(error))
                     return
                 log.warning("not committed; trying again", rows=buffer.rows, error=str(error), pause=pause)
-            if not self._hold(pause, stopping, owned):
+            if not self._hold(pause, owned):
                 return
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         self._committed |= buffer.offsets
@@ -202,11 +209,11 @@ class Runner:
         if failed:
             log.debug("group offsets not stored yet", error=failed.str())
 
-    def _hold(self, seconds: float, stopping: threading.Event, owned: dict[Source, int]) -> bool:
+    def _hold(self, seconds: float, owned: dict[Source, int]) -> bool:
         """Stay in the group without reading for a while; whether the partitions are still those that were ``owned``."""
         self._consumer.pause(self._assigned)
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not stopping.is_set() and self._committed is owned:
+        while time.monotonic() < until and not self._stopping.is_set() and self._committed is owned:
             message = self._consumer.poll(_WAIT_SECONDS)
             if self._failure:
                 raise self._failure
@@ -220,7 +227,7 @@ class Runner:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
             sources = [Source(each.topic, each.partition) for each in partitions]
-            recorded = self._sink.positions(sources)
+            recorded = self._recorded(sources)
             found = starts(consumer, partitions, recorded, self._sink.name, accept_loss=self._settings.accept_loss)
             self._committed = recorded
             self._buffer = Buffer()
@@ -232,6 +239,19 @@ class Runner:
             log.info("assigned", partitions=len(found))
         except BaseException as error:  # noqa: BLE001 - the client swallows some; `_step` raises it
             self._failure = error
+
+    def _recorded(self, sources: Sequence[Source]) -> dict[Source, int]:
+        """What the sink says; a store that is away is asked again for a while. Raises StoreError, FencedError."""
+        until, pause = time.monotonic() + _PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._sink.positions(sources)
+            except StoreError as error:
+                metrics.SINK_FAILURES.labels(self._sink.name).inc()
+                log.warning("the store does not say where to go on; asking again", error=str(error), pause=pause)
+                if time.monotonic() + pause > until or self._stopping.wait(pause):
+                    raise
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _revoke(self, consumer: Consumer, _: list[TopicPartition]) -> None:
         if self._buffer.rows:

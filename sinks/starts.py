@@ -7,11 +7,12 @@ from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from infra import logs, metrics
+from infra import kafka_log, logs, metrics
 from schemas.errors import BrokerError
 from sinks.sink import Source
 
-_TIMEOUT_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 60.0
+"""For a partition without a leader: a cluster that lost a node needs some seconds."""
 
 log = logs.logger(__name__)
 
@@ -26,12 +27,12 @@ def starts(
 ) -> list[TopicPartition]:
     """The partitions with the offset to read from: what the sink recorded, else the first there is.
 
-    Raises BrokerError when records were deleted before the sink read them (unless ``accept_loss``), and when a topic
-    ends before what the sink has of it.
+    Raises KafkaException when Kafka does not answer for a minute; BrokerError when records were deleted before the
+    sink read them (unless ``accept_loss``), and when a topic ends before what the sink has of it.
     """
     found = []
     for each in partitions:
-        low, high = consumer.get_watermark_offsets(each, timeout=_TIMEOUT_SECONDS)
+        low, high = kafka_log.extent(consumer, each, timeout=_PATIENCE_SECONDS)
         offset = recorded.get(Source(each.topic, each.partition))
         name = f"{each.topic}/{each.partition}"
         if offset is None:

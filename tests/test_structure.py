@@ -24,6 +24,7 @@ PROOF = tuple(
 PURE = (
     "infra/market",
     "infra/mapping.py",
+    "infra/patterns.py",
     *PROOF,
     "processors/core",
     "producers/cursor.py",

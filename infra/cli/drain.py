@@ -21,8 +21,8 @@ from infra.topics import PROGRESS, TICKS_RAW
 from infra.worlds import World
 from schemas.errors import ArbitrexError, BrokerError
 from schemas.records import Progress
+from sinks.kinds import limits_of, sink_of
 from sinks.selection import Selection
-from sinks.service import limits_of, sink_of
 
 if TYPE_CHECKING:
     from infra.settings import Settings

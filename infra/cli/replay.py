@@ -154,7 +154,7 @@ class _Round:
             _say(f"world {world} stays: {error}")
             return
         world_admin.drop_from_lake(self._settings)
-        world_admin.drop_csv(self._settings)
+        world_admin.drop_files(self._settings)
         _say(f"world {world} dropped")
 
     def _provide(self) -> None:

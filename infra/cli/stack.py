@@ -23,11 +23,12 @@ _OURS: Final = (
     "faust",
     "logs",
     "jsonl",
+    "spool",
     "run.json",
     "run.lock",
 )
 """What a stack puts into its home folder; nothing else is ever deleted."""
-_ASIDE: Final = ("lake-until-*", "raw-until-*")
+_ASIDE: Final = ("lake-until-*", "raw-until-*", "spool-until-*")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

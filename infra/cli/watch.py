@@ -160,13 +160,13 @@ async def _listen(client: Client, board: Board, wanted: int, *, once: bool = Fal
 
 
 def _address(settings: Settings) -> str:
+    from infra import ports
     from infra.supervisor.runfile import read
 
     run, gateway = read(settings.home), settings.gateway
     if run is not None:
         return run.page
-    scheme = "https" if gateway.tls_certificate else "http"
-    return f"{scheme}://{'127.0.0.1' if gateway.host in {'0.0.0.0', '::'} else gateway.host}:{gateway.port}"  # noqa: S104
+    return ports.url(gateway.host, gateway.port, tls=gateway.tls_certificate is not None)
 
 
 def _decimals(price: float) -> int:

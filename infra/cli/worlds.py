@@ -52,7 +52,7 @@ def drop(
         typer.confirm("Delete all of this?", abort=True)
     deleted = world_admin.drop_from_kafka(settings)
     rows = world_admin.drop_from_lake(settings)
-    world_admin.drop_csv(settings)
+    world_admin.drop_files(settings)
     typer.echo(f"deleted {len(deleted)} topics and groups, {rows} lake rows, {len(csv)} CSV folders")
 
 

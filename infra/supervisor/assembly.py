@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from infra import ports
 from infra.brokers.embedded import EmbeddedBroker
 from infra.brokers.kafka import KafkaCluster
 from infra.brokers.node import Node
-from infra.ports import claim
 from infra.process import MANAGED
 from infra.shards import shards
 from infra.supervisor.child import Command
@@ -89,10 +89,10 @@ def assemble(settings: Settings, asked_broker: str | None) -> Assembly:
     registry = settings.registry
     own_registry = "url" not in registry.model_fields_set
     if own_registry:
-        port = claim("ARBITREX_REGISTRY__PORT", registry.port, registry.host)
-        registry = registry.model_copy(update={"port": port, "url": f"http://{_reachable(registry.host)}:{port}"})
+        port = ports.claim("ARBITREX_REGISTRY__PORT", registry.port, registry.host)
+        registry = registry.model_copy(update={"port": port, "url": ports.url(registry.host, port)})
     gateway = settings.gateway
-    gateway = gateway.model_copy(update={"port": claim("ARBITREX_GATEWAY__PORT", gateway.port, gateway.host)})
+    gateway = gateway.model_copy(update={"port": ports.claim("ARBITREX_GATEWAY__PORT", gateway.port, gateway.host)})
     settings = settings.model_copy(
         update={"kafka": kafka, "registry": registry, "gateway": gateway, "home": settings.home.resolve()}
     )
@@ -104,7 +104,7 @@ def assemble(settings: Settings, asked_broker: str | None) -> Assembly:
     commands += [
         Command(name, COMPONENTS, arbitrex(*arguments), environment) for name, arguments in _COMPONENTS.items()
     ]
-    page = f"http://{_reachable(gateway.host)}:{gateway.port}/"
+    page = f"{ports.url(gateway.host, gateway.port, tls=gateway.tls_certificate is not None)}/"
     return Assembly(settings, commands, page, kind == EMBEDDED, configure)
 
 
@@ -167,10 +167,6 @@ def _broker_port(settings: Settings) -> int:
             "or use the cluster with --broker HOST:PORT"
         )
     return int(port)
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 - compared, not bound
 
 
 def _nothing() -> None:

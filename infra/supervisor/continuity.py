@@ -41,7 +41,7 @@ def start_fresh(settings: Settings, now: Callable[[], datetime] = lambda: dateti
     """Drop the world from Kafka and set its lake and CSV aside; what was done, one line each."""
     done = [f"dropped {name}" for name in world_admin.drop_from_kafka(settings)]
     stamp = now().strftime("%Y%m%dT%H%M%SZ")
-    folders = [settings.csv_dir]
+    folders = [settings.csv_dir, settings.spool_dir]
     if "://" in settings.lake_uri:
         done.append(f"removed {world_admin.drop_from_lake(settings)} rows from {settings.lake_uri}")
     else:

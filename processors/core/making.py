@@ -71,15 +71,22 @@ def opened(span: Identity, more: Addition) -> OpenBar:
 
 def join(bar: OpenBar, more: Addition) -> None:
     """A correction may come before the bar's first tick or between."""
-    price, ask = more.price, more.ask
-    bar.high, bar.low = max(bar.high, price), min(bar.low, price)
-    bar.ask_high, bar.ask_low = max(bar.ask_high, ask), min(bar.ask_low, ask)
-    if more.identity > bar.last:
-        bar.close, bar.ask_close, bar.last = price, ask, more.identity
-    elif more.identity < bar.first:
-        bar.open, bar.ask_open, bar.first = price, ask, more.identity
-    bar.tick_volume += more.counts
-    bar.real_volume += more.volume
-    bar.spread = min(bar.spread, more.spread)
+    identity, price, ask, counts, volume, spread, offset, _, _ = more
+    if price > bar.high:
+        bar.high = price
+    if price < bar.low:
+        bar.low = price
+    if ask > bar.ask_high:
+        bar.ask_high = ask
+    if ask < bar.ask_low:
+        bar.ask_low = ask
+    if identity > bar.last:
+        bar.close, bar.ask_close, bar.last = price, ask, identity
+    elif identity < bar.first:
+        bar.open, bar.ask_open, bar.first = price, ask, identity
+    bar.tick_volume += counts
+    bar.real_volume += volume
+    if spread < bar.spread:
+        bar.spread = spread
     bar.tick_count += 1
-    bar.last_offset = more.offset
+    bar.last_offset = offset

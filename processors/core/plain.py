@@ -176,11 +176,12 @@ def _accept(work: Work, series: Series, row: Row, passed: Collection[str], *, la
     if not terms.last or row.flags & FLAG_LAST:
         prices = (row.bid, row.ask, row.last, row.volume)
         more = addition_of(terms, prices, (row.ts, row.ordinal), row.flags, int(work.offsets[row.position]))
-        for timeframe in work.timed:
-            if timeframe not in passed:
-                _add(series, timeframe, more)
-                done.setdefault(Done.TAKEN, []).append(timeframe)
-            elif _revise(work, series, timeframe, more, row.position):
+        taken = [timeframe for timeframe in work.timed if timeframe not in passed] if passed else work.timed
+        _add(series, taken, more)
+        if taken:
+            done[Done.TAKEN] = list(taken)
+        for timeframe in passed:
+            if not is_count(timeframe) and _revise(work, series, timeframe, more, row.position):
                 done.setdefault(Done.REVISED, []).append(timeframe)
         for measure in work.counted:
             ended = measure.name in passed
@@ -196,13 +197,15 @@ def _accept(work: Work, series: Series, row: Row, passed: Collection[str], *, la
         work.events.append((row.position, _correction(series, row, done)))
 
 
-def _add(series: Series, timeframe: str, more: Addition) -> None:
-    """Into the open bar, or a new one."""
-    bar = series.bars.get(timeframe)
-    if bar is None:
-        series.bars[timeframe] = opened(series.bounds(timeframe, more.identity[0]), more)
-    else:
-        join(bar, more)
+def _add(series: Series, timeframes: Iterable[str], more: Addition) -> None:
+    """Into the open bars, or new ones."""
+    bars = series.bars
+    for timeframe in timeframes:
+        bar = bars.get(timeframe)
+        if bar is None:
+            bars[timeframe] = opened(series.bounds(timeframe, more.identity[0]), more)
+        else:
+            join(bar, more)
 
 
 def _revise(work: Work, series: Series, timeframe: str, more: Addition, position: int) -> bool:

@@ -17,6 +17,7 @@ from processors.core.state import State
 from processors.core.terms import shard_key
 from processors.core.types import Batch, Outcome, Rules
 from processors.core.work import Mark, Work
+from schemas.columns import taken
 from schemas.errors import DecodeError
 from schemas.records import Control, ControlKind
 
@@ -64,7 +65,7 @@ class Section:
         work.pass_marks(self._marks())
 
     def _plain(self, work: Work, ticks: pl.DataFrame, symbols: set[str] | None) -> None:
-        rows = map(plain.Row._make, ticks.select(plain.FIELDS).iter_rows())
+        rows = map(plain.Row, *(ticks[name].to_list() for name in plain.FIELDS))
         plain.run(work, rows, self.controls, symbols)
 
     def _marks(self) -> list[Mark]:
@@ -114,7 +115,7 @@ def _checked_ticks(work: Work, batch: Batch) -> pl.DataFrame:
     """The ticks whose keys and timestamps are right and whose identity makes sense; the others are dead letters."""
     frame = batch.frame
     where: NDArray[np.int64] = frame["index"].to_numpy()
-    keys = pl.Series(batch.keys, dtype=pl.Binary).gather(where)
+    keys = taken(pl.Series(batch.keys, dtype=pl.Binary), where)
     times = np.asarray(batch.timestamps, np.int64)[where]
     ts, ordinal = frame["ts_event"].to_numpy(), frame["ordinal"].to_numpy()
     right_key = keys.eq_missing(frame["symbol"].cast(pl.Binary)).to_numpy()

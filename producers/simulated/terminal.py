@@ -236,12 +236,15 @@ class SimulatedTerminal:
         start = self._utc(second)
         now = self._troubles.now
         start = max(start, self._troubles.floor(symbol) or 0)
-        pages, missing = [np.empty(0, api.TICK_DTYPE)], count
+        pages, missing, begun = [np.empty(0, api.TICK_DTYPE)], count, False
         for block in self._past.ticks(symbol, start, end, now):
             shown = self._shown(block[(block["flags"] & wanted) != 0])
-            page = shown[int(np.argmax(shown["time"] >= second)) if len(pages) == 1 and len(shown) else 0 :][:missing]
-            pages.append(page)
-            missing -= len(page)
+            if not begun:
+                reached = shown["time"] >= second
+                begun = bool(reached.any())
+                shown = shown[int(np.argmax(reached)) :] if begun else shown[:0]
+            pages.append(shown[:missing])
+            missing -= len(pages[-1])
             if not missing:
                 break
         return _sealed(np.concatenate(pages))

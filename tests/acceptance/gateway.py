@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import struct
 import sys
 import tempfile
 import time
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 from rich.console import Console
 
 from gateway.client import Client
@@ -41,6 +44,11 @@ from tests.support import ROOT, Child, environment, registered
 CLIENTS = 20
 MOST_SYMBOLS = 4
 CATCH_UP_SECONDS = 120
+RECORD = struct.Struct("<qdd")
+"""Of a tick what is compared: time, bid, ask."""
+COLUMNS = np.dtype([("ts_event", "<i8"), ("bid", "<f8"), ("ask", "<f8")])
+Topic = dict[str, "np.ndarray[tuple[int], np.dtype[np.void]]"]
+"""Each symbol's ticks as they stand in the topic, its place being a tick's number."""
 
 
 @dataclass(slots=True)
@@ -60,7 +68,7 @@ class Heard:
         if number != self.first + self.count and not self.problem:
             self.problem = f"tick {number} came where {self.first + self.count} was due"
         self.count += 1
-        self.digest = digest(self.digest, row["ts_event"], row["bid"], row["ask"])
+        self.digest = zlib.crc32(RECORD.pack(row["ts_event"], row["bid"], row["ask"]), self.digest)
 
 
 @dataclass(slots=True)
@@ -130,18 +138,11 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def digest(before: int, ts_event: int, bid: float, ask: float) -> int:
-    return zlib.crc32(f"{ts_event} {bid} {ask}".encode(), before)
-
-
 def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int = 7) -> Result:
     """Do it, in a world that is there and empty."""
     codec = connect(settings)
     introduce(settings, codec, clients.producer(settings.kafka))
-    result = asyncio.run(_run(settings, seconds, rate, kills, random.Random(seed)))
-    traders: list[Trader] = result[1]
-    oracle = topic_of(settings)
-    outcome = result[0]
+    outcome, traders, oracle = asyncio.run(_run(settings, seconds, rate, kills, random.Random(seed)))
     outcome.ticks = sum(len(ticks) for ticks in oracle.values())
     for number, trader in enumerate(traders):
         outcome.resumed += trader.resumed
@@ -150,7 +151,7 @@ def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int =
         for symbol, heard in (*trader.over, *trader.heard.items()):
             outcome.delivered += heard.count
             ended = symbol in trader.heard
-            problem = compared(heard, oracle.get(symbol, []), to_the_end=ended)
+            problem = compared(heard, oracle[symbol], to_the_end=ended)
             if problem:
                 outcome.problems.append(f"client {number}, {symbol}: {problem}")
     return outcome
@@ -158,7 +159,7 @@ def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int =
 
 async def _run(
     settings: Settings, seconds: float, rate: float, kills: int, draw: random.Random
-) -> tuple[Result, list[Trader]]:
+) -> tuple[Result, list[Trader], Topic]:
     port = ports.free_port()
     served = settings.model_copy(update={"gateway": GatewaySettings(port=port, heartbeat_seconds=1)})
     result = Result()
@@ -178,14 +179,15 @@ async def _run(
         await asyncio.gather(*living)
         if await writing.wait():
             result.problems.append("the ticks could not be written")
-        await asyncio.to_thread(_caught_up, settings, traders)
+        oracle = await asyncio.to_thread(topic_of, settings)
+        await _caught_up(oracle, traders)
         for task in listening:
             task.cancel()
         failed = await asyncio.gather(*listening, return_exceptions=True)
         result.problems += [repr(error) for error in failed if isinstance(error, Exception)]
         for trader in traders:
             await trader.client.__aexit__(None, None, None)
-    return result, traders
+    return result, traders, oracle
 
 
 class KillableGateway:
@@ -208,43 +210,45 @@ class KillableGateway:
         await asyncio.to_thread(self._child.__exit__)
 
 
-def topic_of(settings: Settings) -> dict[str, list[tuple[int, int, float, float]]]:
-    """Each symbol's ticks as they stand in the topic: number, time, bid, ask."""
-    found: dict[str, list[tuple[int, int, float, float]]] = {}
+def topic_of(settings: Settings) -> Topic:
+    """What the topic holds now; raises AssertionError if it is not every tick that was made, once and in order."""
     codec = connect(settings)
     topic = World(settings.world).topic("ticks.clean")
-    for batch in read_to_end(settings.kafka, beginnings(settings.kafka, topic)):
-        frame = decode_batch([message.value() for message in batch], codec).frame
-        for symbol, number, ts, bid, ask in frame.select("symbol", "volume", "ts_event", "bid", "ask").iter_rows():
-            found.setdefault(symbol, []).append((int(number), ts, bid, ask))
+    wanted = "symbol", "volume", *(COLUMNS.names or ())
+    frames = [
+        decode_batch([message.value() for message in batch], codec).frame.select(wanted)
+        for batch in read_to_end(settings.kafka, beginnings(settings.kafka, topic))
+    ]
+    found: Topic = {}
+    for (symbol,), ticks in pl.concat(frames).partition_by("symbol", as_dict=True, maintain_order=True).items():
+        assert (ticks["volume"].to_numpy() == np.arange(len(ticks))).all(), f"{symbol}: the topic itself is not whole"
+        found[symbol] = np.zeros(len(ticks), COLUMNS)
+        for name in COLUMNS.names or ():
+            found[symbol][name] = ticks[name].to_physical().to_numpy()
     return found
 
 
-def _caught_up(settings: Settings, traders: list[Trader]) -> None:
+async def _caught_up(oracle: Topic, traders: list[Trader]) -> None:
     """Wait until everybody has the last tick of what it follows, or for too long."""
-    last = {symbol: ticks[-1][0] for symbol, ticks in topic_of(settings).items()}
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while time.monotonic() < deadline:
         if all(
-            heard.first is not None and heard.first + heard.count > last[symbol]
+            heard.first is not None and heard.first + heard.count >= len(oracle[symbol])
             for trader in traders
             for symbol, heard in trader.heard.items()
         ):
             break
-        time.sleep(0.1)
-    time.sleep(1)  # what comes twice would come now
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # what comes twice would come now
 
 
-def compared(heard: Heard, ticks: list[tuple[int, int, float, float]], *, to_the_end: bool) -> str:
+def compared(heard: Heard, ticks: np.ndarray[tuple[int], np.dtype[np.void]], *, to_the_end: bool) -> str:
     if heard.problem:
         return heard.problem
     if heard.first is None:
         return "nothing was heard" if to_the_end else ""
     mine = ticks[heard.first : heard.first + heard.count]
-    expected = 0
-    for _, ts, bid, ask in mine:
-        expected = digest(expected, ts, bid, ask)
-    if len(mine) != heard.count or expected != heard.digest:
+    if len(mine) != heard.count or zlib.crc32(mine.tobytes()) != heard.digest:
         return f"{heard.count} ticks from {heard.first} on are not those of the topic"
     missing = len(ticks) - heard.first - heard.count
     return f"the last {missing} ticks are missing" if to_the_end and missing else ""

@@ -43,7 +43,7 @@ from producers.files import lean
 from producers.files.days import midnight
 from schemas.records import SymbolSpec
 from tests.acceptance import gateway, gateway_load
-from tests.acceptance.gateway import Heard, KillableGateway, compared, topic_of
+from tests.acceptance.gateway import Heard, KillableGateway, Topic, compared, topic_of
 from tests.acceptance.oracle import DATA, FEEDS
 from tests.support import ROOT, Child, Out, environment, eventually, produce_all
 
@@ -196,9 +196,7 @@ async def _run(settings: Settings, plan: Plan, whole: int, result: Result) -> No
     _judge(travellers, await asyncio.to_thread(topic_of, settings), result)
 
 
-def _judge(
-    travellers: Sequence[Traveller], oracle: dict[str, list[tuple[int, int, float, float]]], result: Result
-) -> None:
+def _judge(travellers: Sequence[Traveller], oracle: Topic, result: Result) -> None:
     result.written = sum(len(ticks) for symbol, ticks in oracle.items() if symbol.startswith("REAL"))
     for number, each in enumerate(travellers):
         result.arrivals += each.told["live"]
@@ -206,9 +204,9 @@ def _judge(
         result.problems += [f"traveller {number}: {text}" for text in each.errors]
         for symbol, moment, heard in each.over:
             result.delivered += heard.count
-            ticks = oracle.get(symbol, [])
+            ticks = oracle[symbol]
             problem = compared(heard, ticks, to_the_end=False)
-            if not problem and heard.first and ticks[heard.first - 1][1] >= moment:
+            if not problem and heard.first and ticks["ts_event"][heard.first - 1] >= moment:
                 problem = f"tick {heard.first - 1} of {moment} or later is missing"
             if problem:
                 result.problems.append(f"traveller {number}, {symbol}: {problem}")

@@ -12,9 +12,9 @@ from infra.registry.client import connect
 from infra.settings import Settings, load
 from infra.worlds import World
 from schemas.errors import ArbitrexError, StoreError
+from sinks.kinds import sink_of
 from sinks.optimize import optimize
 from sinks.runner import Runner
-from sinks.service import sink_of
 
 
 def rival(settings: Settings, process: Process) -> None:

@@ -44,7 +44,7 @@ from schemas.errors import ArbitrexError
 from sinks.verification import Verdict, verify
 from tests.acceptance.flaky_s3 import FlakyS3
 from tests.sinks import servers
-from tests.sinks.stores import SYMBOLS, bar, tick
+from tests.sinks.records import SYMBOLS, bar, tick
 from tests.support import ROOT, environment, eventually
 
 SESSION_MS: Final = 6_000
@@ -317,8 +317,9 @@ def show(report: Report, console: Console) -> None:
     table = Printed("what", "found", box=SIMPLE_HEAD)
     for what, count in sorted(report.done.items()):
         table.add_row(what, f"{count:,}")
-    left = ", ".join(f"{count} {why}" for why, count in report.left.items())
-    table.add_row("ended by themselves, and started again", left or "none")
+    table.add_row("two sinks at one partition: one of them fenced", f"{report.left['fenced']:,}")
+    left = ", ".join(f"{count} {why}" for why, count in report.left.items() if why != "fenced")
+    table.add_row("ended by themselves for another reason", left or "none")
     table.add_row("files put together meanwhile", f"{report.rewritten:,}")
     table.add_row("reads by polars and DuckDB", f"{report.reads:,}")
     table.add_row("readers saw an error or a double row", f"{len(report.seen)}")

@@ -15,7 +15,8 @@ from infra.lake.layout import TICKS
 from infra.settings import Settings
 from schemas.errors import UsageError
 from tests.lake.test_query import write
-from tests.sinks.stores import Store, tick
+from tests.sinks.records import tick
+from tests.sinks.stores import Store
 
 
 @pytest.fixture

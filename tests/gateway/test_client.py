@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +26,21 @@ from tests.gateway.conftest import Desk, happened, holds
 from tests.gateway.market import START, FakeMarket
 from tests.support import ROOT, Child, environment
 
-NODE = shutil.which("node")
+NODE, NPM = shutil.which("node"), shutil.which("npm")
 
 pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
+
+
+@pytest.fixture(scope="module")
+def ws(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Node's ``ws`` and a program that uses it; skips where it cannot be had."""
+    folder = tmp_path_factory.mktemp("ws")
+    command = [str(NPM), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "ws@8"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"npm cannot get ws: {done.stderr.strip().splitlines()[-1:]}")
+    shutil.copy(ROOT / "tests" / "gateway" / "stranger.mjs", folder)
+    return folder
 
 
 async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> None:
@@ -173,6 +187,29 @@ async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -
                 heard.append(json.loads(await socket.recv()))
         assert heard[-1]["data"] == [to_avro(eurusd.ticks[-1])]
         assert socket.protocol.extensions
+
+
+@pytest.mark.skipif(NODE is None or NPM is None, reason="Node.js and npm are not installed")
+@pytest.mark.parametrize("query", ["", "?compress=true"])
+async def test_nodes_stock_client(desk: Desk, eurusd: FakeMarket, ws: Path, query: str) -> None:
+    before = len(eurusd.ticks)
+    url = f"{desk.url.replace('http', 'ws')}/v1/ws{query}"
+    node = await asyncio.create_subprocess_exec(
+        str(NODE), "stranger.mjs", url, "5", cwd=ws, stdout=asyncio.subprocess.PIPE
+    )
+    assert node.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            snapshot = json.loads(await node.stdout.readline())
+            await asyncio.to_thread(eurusd.publish, 5)
+            lines = (await node.stdout.read()).splitlines()
+            assert await node.wait() == 0
+    finally:
+        if node.returncode is None:
+            node.kill()
+    assert snapshot["rows"] == [to_avro(eurusd.ticks[before - 1])]
+    assert snapshot["extensions"] == ("permessage-deflate" if query else "")
+    assert [row for line in lines for row in json.loads(line)["rows"]] == list(map(to_avro, eurusd.ticks[before:]))
 
 
 async def test_watch_prints_quotes(desk: Desk, eurusd: FakeMarket) -> None:

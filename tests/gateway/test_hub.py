@@ -33,7 +33,7 @@ class Ear:
         self.heard: list[dict[str, Any]] = []
 
     def offer(self, frame: Frame) -> None:
-        told = [wire.load(wire.frame(7, frame.body(wire))) for wire in (JSON, MSGPACK)]
+        told = [wire.load(frame.packet(wire).body.message(wire.number(7))) for wire in (JSON, MSGPACK)]
         assert told[0] == told[1]
         assert told[0]["seq"] == 7
         assert told[0]["channel"] == frame.channel
@@ -118,7 +118,7 @@ def test_from_a_cursor_on_nothing_is_missing_and_nothing_comes_twice(
     if frames is None:
         assert kept  # too long ago for what is kept in memory
         return
-    missed = [row for frame in frames for row in JSON.load(JSON.frame(1, frame.body(JSON)))["data"]]
+    missed = [row for frame in frames for row in JSON.load(frame.packet(JSON).body.message(b"1"))["data"]]
     heard = missed + [row for message in ear.heard for row in message["data"]]
     wanted = [
         row

@@ -27,8 +27,8 @@ class Line:
         self.told: list[dict[str, Any]] = []
         self.open = asyncio.Event()
 
-    def write_now(self, _: bytes, __: WSMsgType) -> bool:
-        return False
+    def room(self) -> None:
+        """Everything has to wait."""
 
     async def send_frame(self, payload: bytes, _: WSMsgType) -> None:
         await self.open.wait()
@@ -118,8 +118,8 @@ def test_whatever_comes_what_waits_is_bounded(slow: Slow, channels: list[str]) -
         return case
 
     case = asyncio.run(offered())
-    told = [frame for _, frame in case.box._queue if frame is not None]
+    told = [packet for packet in case.box._queue if packet.channel is not None]
     lost = sum(each.messages for each in case.box._lost.values())
     if not case.full:
         facts = [channel for channel in channels if channel != "heartbeat"]
-        assert len([frame for frame in told if frame.channel != "heartbeat"]) + lost == len(facts)
+        assert len([packet for packet in told if packet.channel != "heartbeat"]) + lost == len(facts)

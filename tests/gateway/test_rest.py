@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import hypothesis
+import jsonschema
 import polars as pl
 import pytest
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.endpoints import TABLES
@@ -23,6 +26,7 @@ from infra.lake import tables
 from infra.settings import LakeSettings, Settings
 from infra.worlds import World
 from schemas.codec import to_avro
+from tests.gateway import udf_rules
 from tests.gateway.conftest import Desk, Talk, body, happened, settled
 from tests.gateway.market import MINUTE, START, FakeMarket
 from tests.support import Child, eventually
@@ -275,6 +279,74 @@ async def test_udf_as_tradingview_asks(http: aiohttp.ClientSession, eurusd: Fake
     nothing = await udf("history", **span | {"from": "9999999000", "to": "9999999999"})
     assert nothing == {"s": "no_data", "nextTime": eurusd.open["M1"].ts_open // 1_000}
     assert (await udf("history", **span | {"resolution": "7"}))["s"] == "error"
+
+
+async def test_udf_keeps_to_tradingviews_rules(http: aiohttp.ClientSession, eurusd: FakeMarket) -> None:
+    async def udf(path: str, **query: str) -> Any:
+        async with http.get(f"/udf/{path}", params=query) as response:
+            text = await response.text()
+            return int(text) if path == "time" else json.loads(text)
+
+    config = await udf("config")
+    found = await udf("search", query="", type="", exchange="", limit="1")
+    problems = [*udf_rules.of_config(config), *udf_rules.of_search(found, 1)]
+    problems += udf_rules.of_time(str(await udf("time")))
+    for each in await udf("search", query="", type="", exchange=config["exchanges"][0]["value"], limit="30"):
+        info = await udf("symbols", symbol=each["ticker"])
+        problems += udf_rules.of_symbol(info, config)
+        for resolution in info["supported_resolutions"]:
+            for end in (eurusd.time // 1_000 + 60, eurusd.time // 1_000 - 3_600, START // 1_000 - 86_400):
+                asked = {"symbol": each["ticker"], "resolution": resolution, "from": str(end - 7_200), "to": str(end)}
+                for countback in (None, 7):
+                    bars = await udf("history", **asked | ({"countback": str(countback)} if countback else {}))
+                    about = f"{asked} {countback}: "
+                    told = udf_rules.of_history(bars, resolution, end - 7_200, end, countback)
+                    problems += [about + text for text in told]
+    assert problems == []
+    assert list(udf_rules.of_history(await udf("history", symbol="NOPE"), "1", 0, 1)) == []
+
+
+VALUES = st.one_of(
+    st.sampled_from(["EURUSD", "XAU*", "EURUSD,XAUUSD", "*", "", "M1", "H1", "max", "../..", "%00", "\x00", "é"]),
+    st.sampled_from(["0", "-1", "1", "1.2", "10000", "10001", "1e400", "NaN", "9" * 30, "2024-02-30"]),
+    st.sampled_from([str(START), str(START + MINUTE), iso(START)]),
+    st.text(max_size=12),
+)  # fmt: skip
+
+
+async def test_any_rest_request_is_answered_as_described(http: aiohttp.ClientSession) -> None:
+    description = await body(http, "openapi.json")
+    error = jsonschema.Draft202012Validator(description["components"]["schemas"]["Error"])
+    loop, seen = asyncio.get_running_loop(), set[int]()
+    gets = {path: found["get"] for path, found in description["paths"].items()}
+    paths = {path: [each["name"] for each in get["parameters"]] for path, get in gets.items()}
+
+    async def asked(path: str, query: dict[str, str], accept: str, method: str) -> None:
+        async with http.request(method, path, params=query, headers={"Accept": accept}) as response:
+            content = await response.read()
+            seen.add(response.status)
+            if method == "GET":
+                about = path, query, accept, response.status
+                assert str(response.status) in gets[path]["responses"], about
+            assert response.status < 500, (path, query, accept, content[:200])
+            if response.status >= 400 and method == "GET":
+                error.validate(json.loads(content))
+
+    @hypothesis.settings(max_examples=60, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(
+        st.sampled_from(sorted(paths)), st.data(), st.sampled_from([*TABLES, "*/*", "text/html", "x;q=z", ""]),
+        st.sampled_from(["GET"] * 8 + ["POST", "DELETE"]),
+    )  # fmt: skip
+    def ask(path: str, data: st.DataObject, accept: str, method: str) -> None:
+        names = st.sampled_from([*paths[path], "colour"])
+        query = data.draw(st.dictionaries(names, VALUES, max_size=5))
+        if data.draw(st.booleans()):
+            query = {"symbol": "EURUSD", "timeframe": "M1", "from": str(START), "to": str(START + MINUTE)} | query
+            query = {name: value for name, value in query.items() if name in paths[path]}
+        asyncio.run_coroutine_threadsafe(asked(path, query, accept, method), loop).result(30)
+
+    await asyncio.to_thread(ask)
+    assert {200, 400} <= seen
 
 
 @pytest.mark.parametrize("media", sorted(WRITERS))

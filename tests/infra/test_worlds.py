@@ -43,7 +43,7 @@ def test_a_dropped_world_is_gone_and_its_neighbour_is_not(settings: Settings, wo
 
     dropped = world_admin.drop_from_kafka(settings)
     assert world_admin.drop_from_lake(settings) == 0
-    world_admin.drop_csv(settings)
+    world_admin.drop_files(settings)
     assert world.group("sink.lake") in dropped
     assert world.topic("bars") in dropped
     names = {each.name for each in world_admin.found(settings)}

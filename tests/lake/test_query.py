@@ -18,7 +18,8 @@ from schemas.records import Bar, EventKind, FeedEvent, SymbolSpec, Tick
 from sinks.lake import LakeSink
 from sinks.optimize import optimize
 from sinks.sink import Source
-from tests.sinks.stores import START, Store, bar, batch, tick
+from tests.sinks.records import START, bar, batch, tick
+from tests.sinks.stores import Store
 
 STEP = 108_000
 """Between two ticks of `tick`."""

@@ -26,7 +26,7 @@ from schemas.errors import FencedError, StoreError
 from schemas.records import Bar, EventKind, FeedEvent
 from sinks.lake import LakeSink
 from sinks.sink import Source
-from tests.sinks.stores import START, bar, batch, tick
+from tests.sinks.records import START, bar, batch, tick
 
 MAIN = Source("main.ticks.clean", 0)
 MAIN_BARS = Source("main.bars", 1)

@@ -162,6 +162,10 @@ def test_the_broker_moves_to_another_zone(clock: Clock) -> None:
     tick = made.symbol_info_tick("EURUSD")
     assert tick is not None
     assert abs(tick.time_msc - clock.now) < 30_000
+    last = int(rows["time"][np.diff(rows["time_msc"], append=0) < 0][0])
+    asked = made.copy_ticks_from("EURUSD", last, 10, COPY_TICKS_ALL)
+    assert asked is not None
+    assert int(asked["time"][0]) == last, "nothing from before, whatever the clock shows since"
 
 
 def test_other_switches(clock: Clock) -> None:

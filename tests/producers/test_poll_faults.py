@@ -188,6 +188,16 @@ def test_what_the_terminal_has_lost_is_a_gap_with_its_bounds_and_said_once() -> 
     assert run.out.mark > START + 250_000
 
 
+def test_what_is_lost_before_the_first_answer_is_a_gap_too() -> None:
+    run = Run("memory=100@2026-03-03T14:00:00Z+40", "forget@2026-03-03T14:00:30Z+1", patience=20)
+    run.go(120)
+    assert run.check() > 0
+    for symbol in SYMBOLS:
+        ((since, until),) = run.gaps(symbol)
+        assert since == START
+        assert START + 31_000 <= until < START + 40_000
+
+
 def test_history_that_comes_after_all_is_no_gap() -> None:
     run = Run("cold=25", patience=30)
     run.go(120)
@@ -216,8 +226,21 @@ def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> Non
     assert run.check() == 0
 
 
-def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
-    run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000")
+def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
+    run = Run("late=0.2@2026-03-03T14:00:00Z+60")
+    run.go(55)
+    run.clock.now += 1_200_000  # longer than what is read again
+    run.go(60)
+    assert run.check() == 0
+    assert run.out.corrections > 10
+    assert all(series.recent.since > run.clock.now - 400_000 for series in run.poller._series), "and is forgotten then"
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["fail=0.4"], ["forget@2026-03-03T14:01:10Z+1", "fail=1@2026-03-03T14:00:55Z+20"]]
+)
+def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone(more: list[str]) -> None:
+    run = Run("zone=UTC+3@2026-03-03T14:01:00Z+864000", *more, patience=10)
     infos = {each.name: each for each in run.terminal.symbols_get() or () if each.name in SYMBOLS}
     rounds = Rounds(run.shard, run.poller, infos, auto=True)
     end = run.clock.now + 180_000
@@ -227,7 +250,13 @@ def test_where_the_servers_clock_is_moved_ticks_go_on_in_the_new_zone() -> None:
             rounds._poller.cycle()
         except ServerClockError as error:
             rounds._rezone(error)
-    assert run.check() == 0
+    gaps = [run.gaps(symbol) for symbol in SYMBOLS]
+    if "forget" in str(more):
+        assert run.check() > 0
+        assert [until > START + 71_000 for ((_, until),) in gaps] == [True] * 3
+    else:
+        assert run.check() == 0
+        assert gaps == [[]] * 3, "nothing is lost, though its last tick is shown by another clock now"
     specs = [control.spec for control in run.out.controls if control.spec is not None]
     assert {spec.symbol for spec in specs} == set(SYMBOLS)
     moved = ServerZone.parse(specs[0].zone)

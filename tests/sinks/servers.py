@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -20,14 +19,10 @@ from infra.ports import answers, free_port
 from tests.support import eventually
 
 BUCKET = "lake"
-_REDIS, _S3 = "ARBITREX_TEST_REDIS", "ARBITREX_TEST_S3"
-"""Where the servers of the process that started this one are."""
 
 
 def redis_url(name: str) -> str:
     """A database of a Redis for each ``name`` of a test; skips the test where there is no server."""
-    if found := os.environ.get(_REDIS):
-        return found
     base = _redis()
     index = _index(name)
     if index not in _used:
@@ -40,20 +35,13 @@ def redis_url(name: str) -> str:
 def s3_lake(name: str) -> dict[str, Any]:
     """Settings of a lake of its own for each ``name``."""
     options = {
-        "AWS_ENDPOINT_URL": os.environ.get(_S3) or _s3(),
+        "AWS_ENDPOINT_URL": _s3(),
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
         "AWS_ALLOW_HTTP": "true",
     }
     return {"uri": f"s3://{BUCKET}/{name}", "storage_options": options}
-
-
-def addresses(kind: str, name: str) -> dict[str, str]:
-    """The environment in which another process of the same test finds the same servers."""
-    if kind == "redis":
-        return {_REDIS: redis_url(name)}
-    return {_S3: str(s3_lake(name)["storage_options"]["AWS_ENDPOINT_URL"])} if kind == "lake-s3" else {}
 
 
 _used: set[int] = set()

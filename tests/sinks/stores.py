@@ -1,4 +1,4 @@
-"""The sinks under test, and records to put into them."""
+"""The sinks under test, and what readers find in them."""
 
 from __future__ import annotations
 
@@ -16,80 +16,12 @@ import redis
 from infra.lake.layout import BARS, RATES, REJECTED, TICKS, Table
 from infra.lake.tables import open_table, scan
 from infra.settings import JsonlSettings, LakeSettings, RedisSettings, Settings
-from schemas.columns import dtypes
-from schemas.records import Bar, BarStatus, FeedEvent, SymbolSpec, Tick
-from sinks.service import sink_of
-from sinks.sink import Batch, Sink, Source
+from sinks.kinds import sink_of
+from sinks.sink import Sink, Source
 from tests.sinks import servers
-
-DAY = 86_400_000
-START = 1_399_000_000_000
-SYMBOLS = ("EURUSD", "GBPUSD", "EURUSD.fxcm", "XAU/USD")
 
 Place = tuple[str, int, int]
 """Symbol, partition and offset."""
-
-
-def tick(number: int, symbol: str = "EURUSD", **fields: Any) -> Tick:
-    """The number-th tick of a symbol; a hundred ticks are three hours."""
-    at = START + number * 108_000
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "ts_event": at,
-        "ordinal": 0,
-        "bid": 1.1 + number / 100_000,
-        "ask": 1.1002 + number / 100_000,
-        "flags": 6,
-        "feed": "test",
-        "server_time": at + 7_200_000,
-        "ts_recv": at * 1_000 + 250,
-    }
-    return Tick(**values | fields)
-
-
-def bar(number: int, symbol: str = "EURUSD", timeframe: str = "M1", revision: int = 0, **fields: Any) -> Bar:
-    """The number-th bar of a series."""
-    at = START // 60_000 * 60_000 + number * 60_000
-    prices = dict.fromkeys(("open", "high", "low", "close"), 1.1 + number / 10000)
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "feed": "test",
-        "timeframe": timeframe,
-        "ts_open": at,
-        "ts_close": at + 60_000,
-        **prices,
-        **{f"ask_{name}": price + 0.0002 for name, price in prices.items()},
-        "tick_volume": 7,
-        "real_volume": 0.0,
-        "spread": 20,
-        "status": BarStatus.REVISED if revision else BarStatus.FINAL,
-        "revision": revision,
-        "tick_count": 7,
-        "first_tick_ts": at,
-        "first_tick_ordinal": 0,
-        "last_tick_ts": at + 59_000,
-        "last_tick_ordinal": 0,
-        "rules": "abc",
-    }
-    return Bar(**values | fields)
-
-
-def batch(
-    table: Table, records: Iterable[Tick | Bar | FeedEvent | SymbolSpec], partition: int = 0, first: int = 0
-) -> Batch:
-    """Records as one source partition gives them, offsets from ``first`` on."""
-    kinds, found = dtypes(table.record), list(records)
-
-    def column(name: str) -> list[Any]:
-        return [getattr(record, name if hasattr(record, name) else f"{name}_") for record in found]
-
-    rows = pl.DataFrame({name: column(name) for name in kinds}, schema=kinds).with_columns(
-        *(pl.lit("crossed").alias(name) for name in table.extra),
-        *((pl.lit(START, pl.Int64).alias("time"),) if table.stamped else ()),
-        source_partition=pl.lit(partition, pl.Int32),
-        source_offset=pl.int_range(first, first + pl.len(), dtype=pl.Int64),
-    )
-    return Batch(table, rows)
 
 
 @dataclass(frozen=True)
@@ -154,7 +86,7 @@ def _in_csv(settings: Settings, table: Table) -> Iterable[Place]:
 
 def _in_jsonl(settings: Settings, table: Table) -> Iterable[Place]:
     assert settings.jsonl.dir is not None
-    for path in (settings.below(settings.jsonl.dir) / FOLDERS[table.name]).rglob("*.jsonl"):
+    for path in files_of(settings.below(settings.jsonl.dir), table, "jsonl"):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
             yield row["symbol"], row["source_partition"], row["source_offset"]
@@ -174,13 +106,19 @@ READERS: dict[str, Callable[[Settings, Table], Iterable[Place]]] = {
     "jsonl": _in_jsonl,
     "redis": _in_redis,
 }
-FOLDERS = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "rates"}
+FOLDERS = {TICKS.name: "ticks", REJECTED.name: "rejected", BARS.name: "ohlcv", RATES.name: "ohlcv"}
 STORES = ("lake", "lake-s3", "csv", "jsonl", "redis")
+
+
+def files_of(folder: Path, table: Table, ending: str) -> Iterable[Path]:
+    """The files of a table, which shares its folder with others."""
+    name = f"*.{table.name}.*" if table in (BARS, RATES) else "*"
+    return sorted((folder / FOLDERS[table.name]).rglob(f"{name}.{ending}"))
 
 
 def csv_rows(folder: Path, table: Table) -> Iterable[dict[str, str]]:
     """Every row below a folder, read by Python's own csv module; fails on a torn line."""
-    for path in sorted((folder / FOLDERS[table.name]).rglob("*.csv")):
+    for path in files_of(folder, table, "csv"):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 assert None not in row

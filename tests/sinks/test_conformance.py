@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -12,8 +11,9 @@ import pytest
 
 from infra.lake.layout import BARS, RATES, REJECTED, TABLES, TICKS
 from schemas.errors import FencedError
-from tests.sinks.servers import addresses
-from tests.sinks.stores import STORES, SYMBOLS, Store, bar, batch, tick
+from tests.sinks.records import SYMBOLS, bar, batch, tick
+from tests.sinks.stores import STORES, Store
+from tests.support import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,11 +135,10 @@ def test_odd_symbols_come_back_whole(kind: str, symbol: str, tmp_path: Path) -> 
 def test_killed_hard_at_any_moment_every_record_is_there_once(kind: str, tmp_path: Path) -> None:
     store = Store(kind, tmp_path)
     total, chance = 2_100 if kind == "redis" else 210, random.Random(11)
-    kills = 0
+    command = [sys.executable, "-m", "tests.sinks.writer", store.name, str(total)]
+    found, kills = environment(store.settings), 0
     while kills < 60:
-        command = [sys.executable, "-m", "tests.sinks.writer", store.kind, str(store.home), str(total)]
-        environment = os.environ | addresses(store.kind, store.home.name)
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, env=found, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "started\n"
             try:

@@ -12,17 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.lake.layout import BARS, TICKS
+from infra.lake.layout import BARS, RATES, TICKS
 from infra.paths import encoded
 from schemas.errors import ComponentError, StoreError
+from sinks import files
 from sinks.csv import CSV, text
 from sinks.files import FileSink
 from sinks.journal import Journal
 from sinks.sink import Source
-from tests.sinks.stores import START, bar, batch, csv_rows, tick
+from tests.sinks.records import START, bar, batch, tick
+from tests.sinks.stores import csv_rows
 
 SOURCE = Source("main.ticks.clean", 0)
 BARS_SOURCE = Source("main.bars", 0)
+RATES_SOURCE = Source("main.rates", 0)
 
 
 class PowerCutError(Exception):
@@ -31,15 +34,17 @@ class PowerCutError(Exception):
 
 def test_files_and_metadata_stand_where_the_first_users_look(tmp_path: Path) -> None:
     with closing(FileSink(tmp_path, "main", CSV)) as sink:
-        sink.positions([SOURCE, BARS_SOURCE])
+        sink.positions([SOURCE, BARS_SOURCE, RATES_SOURCE])
         sink.write(batch(TICKS, [tick(0), tick(0, "con")]))
         sink.write(batch(BARS, [bar(0), bar(0, timeframe="H4"), bar(0, timeframe="MN1")]))
-        sink.commit({SOURCE: 2, BARS_SOURCE: 3})
+        sink.write(batch(RATES, [bar(0)]))
+        sink.commit({SOURCE: 2, BARS_SOURCE: 3, RATES_SOURCE: 1})
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.csv"))
     assert found == [
-        "ohlcv/EURUSD/H4/2014-05.000001.csv",
-        "ohlcv/EURUSD/M1/2014-05-02.000001.csv",
-        "ohlcv/EURUSD/MN1/2014.000001.csv",
+        "ohlcv/EURUSD/H4/2014-05.bars.000001.csv",
+        "ohlcv/EURUSD/M1/2014-05-02.bars.000001.csv",
+        "ohlcv/EURUSD/M1/2014-05-02.rates.000001.csv",
+        "ohlcv/EURUSD/MN1/2014.bars.000001.csv",
         "ticks/%63on/2014-05-02.000001.csv",
         "ticks/EURUSD/2014-05-02.000001.csv",
     ]
@@ -47,8 +52,27 @@ def test_files_and_metadata_stand_where_the_first_users_look(tmp_path: Path) -> 
     assert header.startswith("time,symbol,bid,ask,last,volume,flags,ordinal,feed,server_time,")
     assert line.startswith("2014-05-02T03:06:40.000Z,EURUSD,1.1,1.1002,0.0,0.0,6,0,test,2014-05-02T05:06:40.000,")
     record = json.loads((tmp_path / "metadata" / "000001.json").read_text("utf-8"))
-    assert record["sources"][1] == {"topic": "main.ticks.clean", "partition": 0, "from": None, "to": 2, "rows": 2}
+    assert record["sources"][2] == {"topic": "main.ticks.clean", "partition": 0, "from": None, "to": 2, "rows": 2}
     assert {file["path"] for file in record["files"]} == set(found)
+
+
+def test_a_folder_of_the_first_format_goes_on_and_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before, closing(FileSink(tmp_path, "main", CSV)) as sink:
+        before.setattr(files, "FORMAT", 1)
+        before.setitem(files._FOLDERS, RATES.name, "rates")
+        sink.positions([RATES_SOURCE])
+        sink.write(batch(RATES, [bar(0)]))
+        sink.commit({RATES_SOURCE: 1})
+    (old,) = (tmp_path / "rates").rglob("*.csv")
+    content = old.read_bytes()
+    with closing(FileSink(tmp_path, "main", CSV)) as sink:
+        assert sink.positions([RATES_SOURCE]) == {RATES_SOURCE: 1}
+        sink.write(batch(RATES, [bar(1)], first=1))
+        sink.commit({RATES_SOURCE: 2})
+    assert old.read_bytes() == content
+    assert [row["offset"] for row in csv_rows(tmp_path, RATES)] == ["1"]
 
 
 def test_count_bars_have_a_folder_that_every_system_takes(tmp_path: Path) -> None:
@@ -56,7 +80,7 @@ def test_count_bars_have_a_folder_that_every_system_takes(tmp_path: Path) -> Non
         sink.positions([SOURCE])
         sink.write(batch(BARS, [replace(bar(0, timeframe="T:1000"), day=START, number=7)]))
         sink.commit({SOURCE: 1})
-    (row,) = csv.DictReader((tmp_path / "ohlcv/EURUSD/T%3A1000/2014-05-02.000001.csv").read_text().splitlines())
+    (row,) = csv.DictReader((tmp_path / "ohlcv/EURUSD/T%3A1000/2014-05-02.bars.000001.csv").read_text().splitlines())
     assert (row["day"], row["number"]) == ("2014-05-02T03:06:40.000Z", "7")
 
 

@@ -15,7 +15,7 @@ from schemas.errors import ComponentError, FencedError
 from schemas.records import EventKind, FeedEvent
 from sinks.jsonl import PipeSink
 from sinks.sink import Source
-from tests.sinks.stores import START, batch, tick
+from tests.sinks.records import START, batch, tick
 
 SOURCE = Source("main.ticks.clean", 0)
 

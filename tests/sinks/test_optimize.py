@@ -20,7 +20,8 @@ from sinks import optimize as module
 from sinks.lake import LakeSink
 from sinks.optimize import optimize
 from sinks.sink import Source
-from tests.sinks.stores import START, SYMBOLS, Store, bar, batch, tick
+from tests.sinks.records import START, SYMBOLS, bar, batch, tick
+from tests.sinks.stores import Store
 
 LATER = datetime.fromtimestamp(START / 1_000, UTC) + timedelta(days=30)
 SOURCE = Source("main.ticks.clean", 0)

@@ -15,7 +15,7 @@ from schemas.errors import FencedError, StoreError
 from sinks.redis import RedisSink
 from sinks.sink import Source
 from tests.sinks import servers
-from tests.sinks.stores import START, batch, tick
+from tests.sinks.records import START, batch, tick
 
 SOURCE = Source("main.ticks.clean", 0)
 STREAM = "{main.ticks.clean}/0"

@@ -6,13 +6,13 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 
 from infra import kafka as clients
 from infra import metrics
@@ -23,10 +23,12 @@ from infra.worlds import World
 from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.errors import BrokerError, FencedError, StoreError
+from sinks.kinds import limits_of, sink_of
 from sinks.runner import Runner
-from sinks.service import limits_of, sink_of
 from sinks.sink import Batch, Sink, Source
-from tests.sinks.stores import SYMBOLS, Place, bar, places_of, tick
+from sinks.starts import starts
+from tests.sinks.records import SYMBOLS, bar, tick
+from tests.sinks.stores import Place, places_of
 from tests.support import Child, Out, eventually, produce_all, read_all
 
 pytestmark = pytest.mark.kafka
@@ -294,8 +296,14 @@ class Flaky:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self.positions, self.close = sink.positions, sink.close
+        self.close = sink.close
+        self.away = iter([True, True])
         self.failures = iter(["write", "", "before", "after", "after", "", "before"])
+
+    def positions(self, sources: Collection[Source]) -> dict[Source, int]:
+        if next(self.away, False):
+            raise StoreError("the store is away")
+        return self._sink.positions(sources)
 
     def write(self, batch: Batch) -> None:
         self.failure = next(self.failures, "")
@@ -317,6 +325,29 @@ def test_a_store_that_is_away_holds_the_runner_up_and_costs_nothing(settings: Se
         caught_up(settings, "lake", codec)
         fill(settings, codec, 100, 100)
         caught_up(settings, "lake", codec)
+
+
+class Electing:
+    """A client whose partition has no leader for a while."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = iter(codes)
+
+    def get_watermark_offsets(self, _: TopicPartition, *, timeout: float) -> tuple[int, int]:
+        assert timeout > 0
+        if code := next(self.codes, None):
+            raise KafkaException(KafkaError(code))
+        return 3, 9
+
+
+def test_a_partition_without_a_leader_is_waited_for() -> None:
+    place, source = TopicPartition("main.ticks.clean", 0), Source("main.ticks.clean", 0)
+    lost: Any = Electing(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._TRANSPORT, KafkaError.LEADER_NOT_AVAILABLE)
+    (found,) = starts(lost, [place], {source: 5}, "lake", accept_loss=False)
+    assert found.offset == 5
+    refusing: Any = Electing(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException):
+        starts(refusing, [place], {source: 5}, "lake", accept_loss=False)
 
 
 class Away:

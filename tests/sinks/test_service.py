@@ -10,8 +10,8 @@ from infra.lake.layout import BARS, REJECTED, TICKS
 from infra.settings import JsonlSettings, LakeSettings, RedisSettings, Settings
 from schemas.codec import Codec
 from schemas.errors import UsageError
+from sinks.kinds import sink_of
 from sinks.selection import Selection
-from sinks.service import sink_of
 from tests.sinks import servers
 from tests.sinks.stores import places_of
 from tests.sinks.test_runner import fill, in_topic

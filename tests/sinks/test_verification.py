@@ -20,9 +20,9 @@ from infra.topics import FEED_EVENTS, RATES, SYMBOLS
 from infra.worlds import World
 from schemas.codec import Codec
 from schemas.records import EventKind, FeedEvent, SymbolSpec
-from sinks.service import sink_of
+from sinks.kinds import sink_of
 from sinks.verification import Verdict, verify
-from tests.sinks.stores import bar
+from tests.sinks.records import bar
 from tests.sinks.test_runner import fill, now_ms, running
 from tests.support import Out, eventually, produce_all
 

@@ -1,21 +1,24 @@
-"""A process that writes a known source into a sink, for tests that kill it: NAME HOME TOTAL."""
+"""A process that writes a known source into a sink, for tests that kill it: NAME TOTAL; settings from its environment.
+
+It imports little, since they start it again and again.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from infra.lake.layout import BARS, TICKS
-from sinks.service import sink_of
-from tests.sinks.stores import SYMBOLS, Store, bar, batch, tick
+from infra.settings import load
+from sinks.kinds import sink_of
+from sinks.sink import Source
+from tests.sinks.records import SYMBOLS, bar, batch, tick
 
 STEP = 7
 
 
-def main(name: str, home: str, total: int) -> None:
-    store = Store(name, Path(home))
-    sink = sink_of(store.settings, store.name)
-    ticks, bars = store.source(TICKS), store.source(BARS)
+def main(name: str, total: int) -> None:
+    sink = sink_of(load(), name)
+    ticks, bars = (Source(f"main.{table.topic.name}", 0) for table in (TICKS, BARS))
     recorded = sink.positions([ticks, bars])
     at = {ticks: recorded.get(ticks, 0), bars: recorded.get(bars, 0)}
     print("started", flush=True)  # noqa: T201
@@ -30,4 +33,4 @@ def main(name: str, home: str, total: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))
