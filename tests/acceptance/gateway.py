@@ -151,7 +151,7 @@ def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int =
         for symbol, heard in (*trader.over, *trader.heard.items()):
             outcome.delivered += heard.count
             ended = symbol in trader.heard
-            problem = _compared(heard, oracle[symbol], to_the_end=ended)
+            problem = compared(heard, oracle[symbol], to_the_end=ended)
             if problem:
                 outcome.problems.append(f"client {number}, {symbol}: {problem}")
     return outcome
@@ -165,7 +165,7 @@ async def _run(
     result = Result()
     env = environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
     load = [sys.executable, "-m", "tests.acceptance.gateway_load", "--rate", str(rate), "--seconds", str(seconds)]
-    async with _gateway(served, result) as kill:
+    async with KillableGateway(served, result) as kill:
         writing = await asyncio.create_subprocess_exec(*load, env=env, cwd=ROOT)
         traders = [Trader(Client(f"http://127.0.0.1:{port}"), random.Random(draw.random())) for _ in range(CLIENTS)]
         for trader in traders:
@@ -179,7 +179,7 @@ async def _run(
         await asyncio.gather(*living)
         if await writing.wait():
             result.problems.append("the ticks could not be written")
-        oracle = await asyncio.to_thread(_topic, settings)
+        oracle = await asyncio.to_thread(topic_of, settings)
         await _caught_up(oracle, traders)
         for task in listening:
             task.cancel()
@@ -190,7 +190,7 @@ async def _run(
     return result, traders, oracle
 
 
-class _gateway:  # noqa: N801 - used as a context manager only
+class KillableGateway:
     """A gateway that can be killed the hard way and is started again."""
 
     def __init__(self, settings: Settings, result: Result) -> None:
@@ -210,7 +210,7 @@ class _gateway:  # noqa: N801 - used as a context manager only
         await asyncio.to_thread(self._child.__exit__)
 
 
-def _topic(settings: Settings) -> Topic:
+def topic_of(settings: Settings) -> Topic:
     """What the topic holds now; raises AssertionError if it is not every tick that was made, once and in order."""
     codec = connect(settings)
     topic = World(settings.world).topic("ticks.clean")
@@ -242,7 +242,7 @@ async def _caught_up(oracle: Topic, traders: list[Trader]) -> None:
     await asyncio.sleep(1)  # what comes twice would come now
 
 
-def _compared(heard: Heard, ticks: np.ndarray[tuple[int], np.dtype[np.void]], *, to_the_end: bool) -> str:
+def compared(heard: Heard, ticks: np.ndarray[tuple[int], np.dtype[np.void]], *, to_the_end: bool) -> str:
     if heard.problem:
         return heard.problem
     if heard.first is None:

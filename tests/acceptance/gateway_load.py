@@ -22,7 +22,7 @@ from infra.topics import SYMBOLS, TICKS_CLEAN
 from infra.worlds import World
 from producers.encoding import TickColumns, encode_ticks, ordinals
 from producers.files import lean
-from producers.files.days import TickDay
+from producers.terminal import Ticks
 from schemas.codec import Codec
 from schemas.records import SymbolSpec
 from tests.acceptance.oracle import DATA
@@ -40,10 +40,10 @@ def names() -> list[str]:
 class Series:
     """The ticks of one symbol, for ever."""
 
-    def __init__(self, symbol: str, number: int, days: list[TickDay], header: bytes) -> None:
+    def __init__(self, symbol: str, number: int, ticks: Ticks, header: bytes) -> None:
         self.symbol = symbol
         self._header = header
-        self._ticks = np.concatenate([day.load().ticks for day in days])
+        self._ticks = ticks
         self._from = number * 1_009 % len(self._ticks)
         self.sent = 0
 
@@ -83,9 +83,12 @@ def main() -> None:
     codec = connect(settings)
     topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
     folders = sorted(DATA.rglob("tick/*"))
-    days = [[day for path in sorted(folder.glob("*.zip")) if (day := lean.recognise(path))] for folder in folders]
+    ticks = [
+        np.concatenate([day.load().ticks for path in sorted(folder.glob("*.zip")) if (day := lean.recognise(path))])
+        for folder in folders
+    ]
     header = codec.headers["Tick"]
-    all_series = [Series(name, number, days[number % len(days)], header) for number, name in enumerate(names())]
+    all_series = [Series(name, number, ticks[number % len(ticks)], header) for number, name in enumerate(names())]
     producer = clients.producer(
         settings.kafka, transactional_id=None if chosen.plain else f"load-{settings.world}", **{"linger.ms": 1}
     )

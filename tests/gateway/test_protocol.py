@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.answers import accepted, refused
+from gateway.parsing import parse
 from gateway.protocol import (
     CHANNELS,
     METHODS,
@@ -18,9 +19,12 @@ from gateway.protocol import (
     ListSubscriptions,
     Ping,
     Refusal,
+    Seek,
+    Speed,
+    Steer,
+    Step,
     Stream,
     Subscribe,
-    parse,
 )
 
 FRAMES = ("M1", "M5", "H1")
@@ -43,6 +47,9 @@ NEARLY = st.fixed_dictionaries(
                 "symbol": st.lists(TEXT, max_size=3) | JSON,
                 "timeframe": st.sampled_from(FRAMES) | JSON,
                 "snapshot": st.booleans() | JSON,
+                "time": st.integers() | JSON,
+                "speed": st.floats() | JSON,
+                "ticks": st.integers() | JSON,
             },
         ),
     },
@@ -121,6 +128,7 @@ def test_what_is_no_request_is_a_syntax_error(text: str) -> None:
         ({"channel": "ticks", "symbol": "EURUSD", "cursor": "ticks~-1"}, Code.SYNTAX),
         ({"channel": "bars", "symbol": "EURUSD", "interval": 100}, Code.SYNTAX),
         ({"channel": "bars", "series": [["EURUSD"]]}, Code.SYNTAX),
+        ({"channel": "bars", "series": ["EU"]}, Code.SYNTAX),
         ({"channel": "bars", "series": [["EURUSD", "M7"]]}, Code.INVALID_TIMEFRAME),
         ({"channel": "bars", "symbol": "EURUSD", "timeframe": "M7"}, Code.INVALID_TIMEFRAME),
         ({"channel": "bars", "symbol": "EURUSD", "timeframe": 5}, Code.INVALID_TIMEFRAME),
@@ -156,6 +164,48 @@ def test_a_name_alone_stands_for_a_list_and_no_timeframe_for_all() -> None:
     answer = said({"channel": "bars.live", "symbol": "EURUSD"}, "unsubscribe")
     assert answer == Subscribe("unsubscribe", "bars.live", (Stream("bars.live", "EURUSD", "*"),))
     assert said({"channel": "events"}) == Subscribe("subscribe", "events", (Stream("events", "*"),))
+
+
+def test_what_is_played() -> None:
+    assert said({"time": 5, "symbol": "EURUSD"}, "seek") == Seek(5, ("EURUSD",))
+    params = {"time": 5, "symbol": ["A", "B"], "timeframe": ["M1"], "to": 9, "speed": "max", "paused": True}
+    found = said(params, "seek", req_id=1)
+    assert found == Seek(5, ("A", "B"), ("M1",), to=9, speed=None, paused=True, req_id=1)
+    assert isinstance(found, Seek)
+    assert found.streams == (
+        Stream("ticks", "A"), Stream("ticks", "B"), Stream("bars", "A", "M1"), Stream("bars", "B", "M1"),
+    )  # fmt: skip
+    assert said({"speed": 0.1}, "speed") == Speed("speed", speed=0.1)
+    assert said({"ticks": 10}, "step") == Step("step", ticks=10)
+    assert said({"timeframe": "H1"}, "step") == Step("step", timeframe="H1")
+    assert said(method="pause", req_id="x") == Steer("pause", "x")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("seek", {"time": 5}, Code.SYNTAX),
+        ("seek", {"time": 5, "symbol": "EUR*"}, Code.SYNTAX),
+        ("seek", {"time": 5, "symbol": [str(n) for n in range(51)]}, Code.SYNTAX),
+        ("seek", {"time": "2026-11-02", "symbol": "A"}, Code.SYNTAX),
+        ("seek", {"time": -1, "symbol": "A"}, Code.SYNTAX),
+        ("seek", {"time": 2**60, "symbol": "A"}, Code.SYNTAX),
+        ("seek", {"time": 5, "to": 4, "symbol": "A"}, Code.SYNTAX),
+        ("seek", {"time": 5, "symbol": "A", "speed": 0}, Code.SYNTAX),
+        ("seek", {"time": 5, "symbol": "A", "paused": 1}, Code.SYNTAX),
+        ("seek", {"time": 5, "symbol": "A", "timeframe": "*"}, Code.INVALID_TIMEFRAME),
+        ("seek", {"time": 5, "symbol": "A", "timeframe": []}, Code.INVALID_TIMEFRAME),
+        ("speed", {"speed": True}, Code.SYNTAX),
+        ("speed", {}, Code.SYNTAX),
+        ("step", {}, Code.SYNTAX),
+        ("step", {"ticks": 1, "timeframe": "M1"}, Code.SYNTAX),
+        ("step", {"ticks": 10_001}, Code.SYNTAX),
+        ("step", {"timeframe": "M7"}, Code.INVALID_TIMEFRAME),
+    ],
+)
+def test_what_cannot_be_played_is_refused(method: str, params: Any, code: Code) -> None:
+    answer = refusal(said(params, method, req_id=3))
+    assert (answer.code, answer.method, answer.req_id) == (code, method, 3)
 
 
 def test_ping_and_list() -> None:

@@ -27,7 +27,7 @@ from infra.settings import LakeSettings, Settings
 from infra.worlds import World
 from schemas.codec import to_avro
 from tests.gateway import udf_rules
-from tests.gateway.conftest import Desk, body, settled
+from tests.gateway.conftest import Desk, Talk, body, happened, settled
 from tests.gateway.market import MINUTE, START, FakeMarket
 from tests.support import Child, eventually
 
@@ -127,6 +127,13 @@ async def test_the_lake_and_what_it_does_not_have_yet(
     assert (await body(http, "bars", symbol="EURUSD", timeframe="M1", limit="10000"))["bars"] == minutes
     whole = await body(http, "ticks", symbol="EURUSD", limit="10000", **{"from": str(START)})
     assert whole["ticks"] == rows(eurusd.ticks)
+    talk = Talk(await http.ws_connect("/v1/ws", max_msg_size=0), http)
+    params = {"time": START, "symbol": "EURUSD", "timeframe": ["M1", "M5"], "to": eurusd.time, "speed": "max"}
+    await talk.say("seek", params)
+    await talk.until(lambda message: message.get("channel") == "replay" and message["data"][0]["state"] == "ended")
+    played = [row for message in talk.heard if message.get("type") == "replay" for row in message["data"]]
+    assert played == happened(eurusd, timeframes=("M1", "M5"), to=eurusd.time)
+    await talk.socket.close()
     shutil.rmtree(settings.lake_uri)
     without = await body(http, "ticks", symbol="EURUSD", limit="10000", **{"from": str(START)})
     assert without["ticks"] == whole["ticks"]
