@@ -115,7 +115,7 @@ COUNT_BARS = """async () => {
   const shown = () => series.bars.map((one) => [one.number, one.revision, series.place(one)]);
   for (const one of [bar(2, 5003), bar(0, 1000), bar(1, 5003), bar(3, 5009)]) series.add(one);
   const before = shown();
-  const chart = new Chart(document.body.appendChild(document.createElement("div")), { more() {}, pointed() {} });
+  const chart = new Chart(document.body.appendChild(document.createElement("div")), { more() {}, pointed() {}, away() {} });
   chart.show(series, 5, true);
   const late = bar(3, 5005, 1), open = bar(4, 6000, 0, false);
   series.add(late);
