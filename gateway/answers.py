@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.protocol import Authenticate, Message, Ping, Refusal, Stream, Subscribe
+from gateway.protocol import Authenticate, Message, Ping, Refusal, Seek, Speed, Steer, Step, Stream, Subscribe
 
 
 def accepted(command: Subscribe, stream: Stream, time_in: int, time_out: int) -> Message:
@@ -43,6 +43,34 @@ def listed(streams: Sequence[Stream], req_id: int | str | None, time_in: int, ti
 def authenticated(command: Authenticate, scopes: Message, time_in: int, time_out: int) -> Message:
     """A token was taken; ``scopes`` say what it allows."""
     return _answer("authenticate", command.req_id, time_in, time_out, result=scopes, success=True)
+
+
+def sought(command: Seek, time_in: int, time_out: int) -> Message:
+    """The acknowledgement of a seek: what is played."""
+    result = {
+        "time": command.time,
+        "to": command.to,
+        "speed": shown(command.speed),
+        "paused": command.paused,
+        "symbol": list(command.symbols),
+        "timeframe": list(command.timeframes),
+    }
+    return _answer(command.method, command.req_id, time_in, time_out, result=result, success=True)
+
+
+def steered(command: Steer, time_in: int, time_out: int) -> Message:
+    """The acknowledgement of what is done to a replay."""
+    result: Message = {}
+    if isinstance(command, Speed):
+        result = {"speed": shown(command.speed)}
+    elif isinstance(command, Step):
+        result = {"timeframe": command.timeframe} if command.timeframe else {"ticks": command.ticks}
+    return _answer(command.method, command.req_id, time_in, time_out, result=result, success=True)
+
+
+def shown(speed: float | None) -> float | str:
+    """A speed as clients say it."""
+    return "max" if speed is None else speed
 
 
 def pong(command: Ping, time_in: int, time_out: int) -> Message:

@@ -23,6 +23,7 @@ from gateway.limits import Addresses
 from gateway.outbox import Slow
 from gateway.protocol import Code
 from gateway.query import Query
+from gateway.replay import Replays, Slots
 from gateway.session import Session, Surroundings, Wishes
 from gateway.socket import Socket
 from gateway.tokens import TokenFile
@@ -70,13 +71,16 @@ class Gateway:
         self._access = access_of(settings)
         self._addresses = Addresses(settings.gateway.max_connections_per_address)
         self._sessions: set[Session] = set()
-        self._around = Surroundings(hub, settings.gateway, settings.bars.timeframes, self._access, log_reader, now_ms)
+        replays = Replays(history, hub, Slots(settings.gateway.max_replays))
+        self._around = Surroundings(
+            hub, settings.gateway, settings.bars.timeframes, self._access, log_reader, replays, now_ms
+        )
         self.app = web.Application(middlewares=[self._door.check, problems.errors, Reception(self._access).check])
         self.app.router.add_get("/v1/ws", self._websocket)
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/ready", self._ready)
         self.app.router.add_get("/metrics", self._metrics)
-        self.app.add_routes(rest.Api(settings, hub.market, history, codec, now_ms).routes())
+        self.app.add_routes(rest.Api(settings, hub.market, replays, codec, now_ms).routes())
         self.app.add_routes(Udf(settings, hub.market, history, now_ms).routes())
         self.app.add_routes(Assets().routes())
         self.app.cleanup_ctx.append(self._heartbeats)

@@ -7,7 +7,28 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, METHODS, RESUMABLE, STATES, TICKS, WITH_TIMEFRAME, Code
+from gateway.protocol import (
+    BARS,
+    CHANNELS,
+    EVENTS,
+    LEAST_SPEED,
+    LIVE,
+    METHODS,
+    MOST_SPEED,
+    MOST_SYMBOLS,
+    PAUSE,
+    REPLAY,
+    RESUMABLE,
+    RESUME,
+    SEEK,
+    SPEED,
+    STATES,
+    STEP,
+    TICKS,
+    TO_LIVE,
+    WITH_TIMEFRAME,
+    Code,
+)
 from schemas.definitions import definition
 
 Schema = dict[str, Any]
@@ -21,6 +42,7 @@ _NAMES: Final[Schema] = {"oneOf": [{"type": "string"}, {"type": "array", "items"
 _TIME: Final[Schema] = {"type": "integer", "description": "UTC epoch milliseconds"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _TEXT: Final[Schema] = {"type": "string"}
+_SPEED: Final[Schema] = {"oneOf": [{"type": "number", "minimum": LEAST_SPEED, "maximum": MOST_SPEED}, {"const": "max"}]}
 
 
 def asyncapi(version: str) -> Schema:
@@ -50,6 +72,11 @@ def answers() -> dict[str, Schema]:
         "subscribed": _answer(["subscribe", "unsubscribe"], result=_stream(snapshot=True)),
         "listed": _answer(["subscriptions"], result={"type": "array", "items": _stream(snapshot=False)}),
         "authenticated": _answer(["authenticate"], result={"type": "object"}),
+        "sought": _answer([SEEK], result=_sought()),
+        "speed": _answer([SPEED], result=_object({"speed": _SPEED})),
+        "stepped": _answer([STEP], result={"oneOf": _steps()}),
+        "steered": _answer([PAUSE, RESUME, TO_LIVE], result=_object({})),
+        "replay": _message(REPLAY, ["update"], _replay(), {}),
         "pong": _object({"method": {"const": "pong"}}, _ENVELOPE),
         "error": _error(),
         "heartbeat": _message("heartbeat", ["update"], _heartbeat(), {}),
@@ -59,6 +86,8 @@ def answers() -> dict[str, Schema]:
         more: Schema = {"merged": _COUNT} if channel in STATES else {}
         cursor: Schema = {"cursor": _TEXT} if channel in RESUMABLE else {}
         found[channel] = _message(channel, ["snapshot", "update"], row(channel), more | cursor, tuple(more))
+        if channel in (TICKS, BARS):
+            found[f"{channel}.replay"] = _message(channel, [REPLAY], row(channel), {})
         found[f"{channel}.skipped"] = _message(
             channel, ["skipped"], _object({"messages": _COUNT, "rows": _COUNT}), cursor, tuple(cursor)
         )
@@ -90,6 +119,12 @@ def _commands() -> dict[str, Schema]:
         "subscribe": _object({"channel": place["channel"]}, place | terms),
         "unsubscribe": _object({"channel": place["channel"]}, place),
         "authenticate": _object({"token": _TEXT}),
+        SEEK: _object(
+            {"time": _TIME, "symbol": _NAMES | {"description": f"at most {MOST_SYMBOLS}, no patterns"}},
+            {"timeframe": _NAMES, "to": _TIME, "speed": _SPEED, "paused": {"type": "boolean"}},
+        ),
+        SPEED: _object({"speed": _SPEED}),
+        STEP: {"oneOf": _steps()},
     }
     return {
         method: _object(
@@ -135,6 +170,22 @@ def _message(
     needed["data"] = {"type": "array", "items": item}
     left_out = tuple(more) if optional is None else optional
     return _object(needed | {name: each for name, each in more.items() if name not in left_out}, more)
+
+
+def _sought() -> Schema:
+    names: Schema = {"type": "array", "items": _TEXT}
+    fields = {"time": _TIME, "to": _nullable(_TIME), "speed": _SPEED, "paused": {"type": "boolean"}}
+    return _object(fields | {"symbol": names, "timeframe": names})
+
+
+def _steps() -> list[Schema]:
+    return [_object({"ticks": {"type": "integer", "minimum": 1}}), _object({"timeframe": _TEXT})]
+
+
+def _replay() -> Schema:
+    states = {"enum": ["playing", "paused", "ended", "live"]}
+    cursors = _object({}, dict.fromkeys(RESUMABLE, _TEXT))
+    return _object({"state": states, "time": _TIME, "speed": _SPEED}, {"cursors": cursors})
 
 
 def _heartbeat() -> Schema:

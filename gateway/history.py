@@ -7,13 +7,14 @@ is missed or given twice, however far the lake is behind, or without one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
 from confluent_kafka import KafkaException, TopicPartition
+from pydantic import SecretStr
 
 from gateway import protocol
 from gateway.feed import watermarks
@@ -21,7 +22,8 @@ from gateway.market import Market, Row, bar_id, closed_bar, opening
 from gateway.problems import BusyError
 from infra import kafka as clients
 from infra.kafka_log import partition_count, read_to_end
-from infra.lake import tables
+from infra.lake import layout, tables
+from infra.lake.layout import Table
 from infra.market.counts import is_count
 from infra.market.timeframes import bounds
 from infra.market.zones import ServerZone
@@ -30,7 +32,7 @@ from infra.topics import BARS, TICKS_CLEAN, Topic
 from infra.worlds import World
 from schemas.batch import INDEX, decode_batch
 from schemas.codec import Codec
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, UsageError
 
 _READERS: Final = 4
 _MOST_WAITING: Final = 32
@@ -41,9 +43,25 @@ _TICKS_SORTED: Final = 50_000
 """Ticks of a symbol beyond the lake among which a correction finds its place."""
 _LAKE_ONLY: Final = ("world", "source_partition", "source_offset")
 
+_MOST_FRESH_BARS: Final = 300_000
+_LARGEST_OFFSET: Final = 2**62
+
 T = TypeVar("T")
 TickId = tuple[int, int]
 """Time (UTC epoch milliseconds) and ordinal: a tick's place among its symbol's."""
+Ranges = Mapping[int, range]
+"""Offsets by partition."""
+Series = tuple[Sequence[str], Sequence[str]]
+"""Symbols, and the timeframes of each of them."""
+
+
+class Stretch(NamedTuple):
+    """What was written between two moments: a part of the log of ticks and one of that of bars."""
+
+    ticks: Ranges
+    bars: Ranges
+    late: Mapping[str, Sequence[Row]] = {}
+    """By symbol what `History.late` found in it: without it a tick that was found late may be missed."""
 
 
 class History:
@@ -72,9 +90,31 @@ class History:
             rows = await self.run(lambda: self._bars(symbol, timeframe, (0, end), window.since, recent))
         return rows[-limit:]
 
-    async def ticks(self, symbol: str, after: TickId, end: int, limit: int) -> list[Row]:
-        """The first ``limit`` clean ticks later than ``after`` and before ``end``, by time and ordinal."""
-        return await self.run(lambda: self._ticks(symbol, after, end, limit))
+    async def ticks(
+        self, symbol: str, after: TickId, end: int, limit: int, stretch: Stretch | None = None
+    ) -> list[Row]:
+        """The first ``limit`` clean ticks later than ``after`` and before ``end``, by time and ordinal.
+
+        With a stretch: those that it holds.
+        """
+        return await self.run(lambda: self._ticks(symbol, after, end, limit, stretch))
+
+    @property
+    def newest_close(self) -> int:
+        """When the newest closed bar closed; 0: there is none."""
+        return self._market.newest[protocol.BARS] or 0
+
+    async def late(self, symbols: Sequence[str], start: int, stretch: Stretch) -> dict[str, list[Row]]:
+        """Ticks from ``start`` on that the source found late, as far as the lake does not have them in their place."""
+        return await self.run(lambda: self._late(symbols, start, stretch))
+
+    async def fresh_bars(self, series: Series, start: int, stretch: Stretch) -> pl.DataFrame:
+        """Closed bars from ``start`` on that the lake does not have. Raises UsageError when they are too many."""
+        return await self.run(lambda: self._fresh_bars(series, start, stretch))
+
+    async def closed(self, series: Series, span: tuple[int, int], stretch: Stretch, fresh: pl.DataFrame) -> list[Row]:
+        """Bars that close within a span, in their last revision of the stretch; ``fresh`` is what `fresh_bars` gave."""
+        return await self.run(lambda: self._closed(series, span, stretch, fresh))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -90,70 +130,123 @@ class History:
 
     def _bars(self, symbol: str, timeframe: str, span: tuple[int, int], since: int, recent: list[Row]) -> list[Row]:
         start, end = span
-        taken = self._lake_end(BARS, symbol)
-        lake = self._settings.lake
-        frame = tables.read_bars(
-            self._settings.lake_uri, lake.storage_options, self._settings.world, symbol, timeframe,
-            start_ms=start, end_ms=end,
-        )  # fmt: skip
+        ranges = self._whole(BARS)
+        taken = self._taken(layout.BARS, ranges)[clients.partition_for(symbol, len(ranges))]
+        frame = tables.read_bars(*self._lake, symbol, timeframe, start_ms=start, end_ms=end)
         around = tables.DAY_AROUND_MS if is_count(timeframe) else 0
         rows = {bar_id(row): row for row in _plain(frame)}
         if since > taken:
             key = f"{symbol}|{timeframe}|".encode()
-            for tail in self._tail(BARS, symbol, start - around, taken, lambda found: found.startswith(key)):
-                rows |= {bar_id(row): row for row in tail}
+            for tail in self._tail(layout.BARS, [symbol], start - around, ranges, lambda found: found.startswith(key)):
+                rows |= {bar_id(row): row for row in _plain(tail)}
         rows |= {bar_id(row): row for row in recent}
         found = sorted((row for row in rows.values() if start <= row["ts_open"] < end), key=opening)
         return [closed_bar(row) for row in found]
 
-    def _ticks(self, symbol: str, after: TickId, end: int, limit: int) -> list[Row]:
-        taken = self._lake_end(TICKS_CLEAN, symbol)
+    def _ticks(self, symbol: str, after: TickId, end: int, limit: int, stretch: Stretch | None) -> list[Row]:
+        ranges = stretch.ticks if stretch else self._whole(TICKS_CLEAN)
+        number = clients.partition_for(symbol, len(ranges))
+        mine, taken = ranges[number], self._taken(layout.TICKS, ranges)[number]
         found: dict[TickId, Row] = {}
-        for rows in self._lake_ticks(symbol, after[0], end):
-            found |= {place: row for row in rows if (place := place_of(row)) > after}
-            if len(found) >= limit:
-                break
-        if len(found) < limit:
-            key = symbol.encode()
-            for rows in self._tail(TICKS_CLEAN, symbol, after[0], taken, key.__eq__):
-                found |= {place: row for row in rows if after < (place := place_of(row)) < (end, 0)}
-                if len(found) >= limit + _TICKS_SORTED:
+        if taken > mine.start:
+            for rows in self._lake_ticks(symbol, after[0], end, mine):
+                found |= {place: row for row in rows if (place := place_of(row)) > after}
+                if len(found) >= limit:
                     break
-        return [found[place] for place in sorted(found)[:limit]]
+        if len(found) < limit:
+            enough = limit if stretch else limit + _TICKS_SORTED
+            for tail in self._tail(layout.TICKS, [symbol], after[0], ranges, symbol.encode().__eq__):
+                found |= {place: row for row in _plain(tail) if after < (place := place_of(row)) < (end, 0)}
+                if len(found) >= enough:
+                    break
+        places = sorted(found)[:limit]
+        known_to = places[-1] if len(places) == limit else (end, -1)
+        late = stretch.late.get(symbol, ()) if stretch else ()
+        if more := {place: row for row in late if after < (place := place_of(row)) <= known_to}:
+            found |= more
+            places = sorted(found)[:limit]
+        return [found[place] for place in places]
 
-    def _lake_ticks(self, symbol: str, start: int, end: int) -> Iterator[list[Row]]:
+    def _late(self, symbols: Sequence[str], start: int, stretch: Stretch) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {symbol: [] for symbol in symbols}
+        keys = {symbol.encode() for symbol in symbols}
+        for tail in self._tail(layout.TICKS, symbols, start, stretch.ticks, keys.__contains__):
+            for row in _plain(tail.filter("correction")):
+                found[row["symbol"]].append(row)
+        return found
+
+    def _fresh_bars(self, series: Series, start: int, stretch: Stretch) -> pl.DataFrame:
+        symbols, timeframes = series
+        wanted = {f"{symbol}|{timeframe}".encode() for symbol in symbols for timeframe in timeframes}
+        around = tables.DAY_AROUND_MS if any(map(is_count, timeframes)) else 0
+        tails, count = [pl.DataFrame(schema=layout.BARS.read_schema)], 0
+        for tail in self._tail(
+            layout.BARS, symbols, start - around, stretch.bars, lambda key: key.rpartition(b"|")[0] in wanted
+        ):
+            tails.append(tail)
+            count += tail.height
+            if count > _MOST_FRESH_BARS:
+                raise UsageError(
+                    f"more than {_MOST_FRESH_BARS} bars are not in the lake yet; name fewer symbols or timeframes, "
+                    "or a later time"
+                )
+        return pl.concat(tails)
+
+    def _closed(self, series: Series, span: tuple[int, int], stretch: Stretch, fresh: pl.DataFrame) -> list[Row]:
+        frame = tables.read_closed(*self._lake, *series, start_ms=span[0], end_ms=span[1])
+        mine = pl.any_horizontal(
+            (pl.col("source_partition") == number) & tables.within(offsets) for number, offsets in stretch.bars.items()
+        )
+        last = tables.last_revisions(pl.concat([frame.filter(mine), fresh]).lazy())
+        asked = pl.col("ts_close").is_between(*span, closed="left")
+        return [closed_bar(row) for row in _plain(last.filter(asked).collect())]
+
+    def _lake_ticks(self, symbol: str, start: int, end: int, offsets: range) -> Iterator[list[Row]]:
         """The lake's ticks in steps of time that grow while there is little in them."""
         newest = self._market.ticks.get(symbol)
         end = min(end, newest["ts_event"] + 1) if newest else end
         step = _HOUR
         while start < end:
             stop = min(end, start + step)
-            frame = tables.read_ticks(
-                self._settings.lake_uri, self._settings.lake.storage_options, self._settings.world, symbol,
-                start_ms=start, end_ms=stop,
-            )  # fmt: skip
+            frame = tables.read_ticks(*self._lake, symbol, start_ms=start, end_ms=stop, offsets=offsets)
             yield _plain(frame)
             start, step = stop, min(step * 4, _LONGEST_STEP)
 
-    def _lake_end(self, topic: Topic, symbol: str) -> int:
-        """The first offset of the symbol's partition that the lake does not have."""
-        name, partition, partitions = self._place(topic, symbol)
-        lake = self._settings.lake
-        ends = tables.ends(self._settings.lake_uri, lake.storage_options, self._settings.world, partitions)
-        return ends.get(name, {}).get(partition, 0)
+    @property
+    def _lake(self) -> tuple[str, dict[str, SecretStr], str]:
+        """The lake's address and options, and the world."""
+        return self._settings.lake_uri, self._settings.lake.storage_options, self._settings.world
+
+    def _taken(self, table: Table, ranges: Ranges) -> dict[int, int]:
+        """The first offset of each partition that the lake does not have."""
+        ends = tables.ends(*self._lake, len(ranges), only=[table])[self._name(table.topic)]
+        return dict.fromkeys(ranges, 0) | ends
 
     def _tail(
-        self, topic: Topic, symbol: str, start: int, taken: int, wanted: Callable[[bytes], bool]
-    ) -> Iterator[list[Row]]:
-        """Rows of a symbol's partition from offset ``taken``, or from time ``start`` if that is later."""
-        name, partition, _ = self._place(topic, symbol)
-        offset = self._offset(name, partition, start, taken)
-        if offset is None:
-            return
-        for messages in read_to_end(self._settings.kafka, [TopicPartition(name, partition, offset)]):
-            values = [message.value() for message in messages if wanted(message.key() or b"")]
-            if values:
-                yield decode_batch(values, self._codec, topic.records[0]).frame.drop(INDEX).to_dicts()
+        self, table: Table, symbols: Sequence[str], start: int, ranges: Ranges, wanted: Callable[[bytes], bool]
+    ) -> Iterator[pl.DataFrame]:
+        """Of the symbols' partitions what the lake does not have, from time ``start`` on, as rows of the lake."""
+        name, taken = self._name(table.topic), self._taken(table, ranges)
+        starts = []
+        for number in {clients.partition_for(symbol, len(ranges)) for symbol in symbols}:
+            offset = self._offset(name, number, start, max(taken[number], ranges[number].start))
+            if offset is not None and offset < ranges[number].stop:
+                starts.append(TopicPartition(name, number, offset))
+        unread = {each.partition for each in starts}
+        for messages in read_to_end(self._settings.kafka, starts):
+            places = [(message, message.partition() or 0, message.offset() or 0) for message in messages]
+            mine = [each for each in places if each[2] < ranges[each[1]].stop and wanted(each[0].key() or b"")]
+            if mine:
+                found = decode_batch([message.value() for message, _, _ in mine], self._codec, table.record).frame
+                which = found.drop_in_place(INDEX).to_list()
+                yield found.with_columns(
+                    world=pl.lit(self._settings.world),
+                    source_partition=pl.Series([mine[place][1] for place in which], dtype=pl.Int32),
+                    source_offset=pl.Series([mine[place][2] for place in which], dtype=pl.Int64),
+                ).select(pl.col(column).cast(kind) for column, kind in table.read_schema.items())
+            unread -= {number for _, number, offset in places if offset >= ranges[number].stop - 1}
+            if not unread:
+                return
 
     def _offset(self, topic: str, partition: int, start: int, taken: int) -> int | None:
         """Where the tail begins; None when there is nothing."""
@@ -169,10 +262,12 @@ class History:
             return None
         return max(found.offset, taken, low)
 
-    def _place(self, topic: Topic, symbol: str) -> tuple[str, int, int]:
-        name = World(self._settings.world).topic(topic.name)
-        partitions = partition_count(self._settings.kafka, name)
-        return name, clients.partition_for(symbol, partitions), partitions
+    def _name(self, topic: Topic) -> str:
+        return World(self._settings.world).topic(topic.name)
+
+    def _whole(self, topic: Topic) -> Ranges:
+        count = partition_count(self._settings.kafka, self._name(topic))
+        return dict.fromkeys(range(count), range(_LARGEST_OFFSET))
 
 
 def place_of(row: Row) -> TickId:

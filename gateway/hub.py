@@ -103,18 +103,27 @@ class Hub:
 
     def since(self, cursor: Cursor, streams: Iterable[Stream]) -> list[Frame] | None:
         """What a client that stood there has missed of some streams; None when it takes Kafka to tell."""
-        steps = self._recent[cursor.channel].after(str(cursor))
-        if steps is None:
+        missed = self._missed(cursor, streams)
+        if missed is None:
             return None
-        interest = Interest(streams)
-        missed = ((step, [Encoded(part) for part in step.parts if interest.holds(part.stream)]) for step in steps)
-        return [BatchFrame(cursor.channel, parts, step.cursor) for step, parts in missed if parts]
+        return [BatchFrame(cursor.channel, list(map(Encoded, parts)), step.cursor) for step, parts in missed if parts]
+
+    def rows_since(self, cursor: Cursor, streams: Iterable[Stream]) -> list[Row] | None:
+        """The same as rows, in the order of the log."""
+        missed = self._missed(cursor, streams)
+        return None if missed is None else [row for _, parts in missed for part in parts for row in part.rows]
 
     def snapshot(self, stream: Stream, most: int) -> Message:
         """The state that updates of a stream build on, and where its channel stands."""
         cursor = self.cursor(stream.channel)
         more = {"cursor": cursor} if cursor else {}
         return answers.data(stream.channel, "snapshot", self.market.snapshot(stream, most), **more)
+
+    def snapshots(self, channel: str, streams: Iterable[Stream]) -> Message:
+        """The same for many streams of a channel at once: no row of it comes twice."""
+        rows = {id(row): row for stream in streams for row in self.market.snapshot(stream)}
+        cursor = self.cursor(channel)
+        return answers.data(channel, "snapshot", list(rows.values()), **({"cursor": cursor} if cursor else {}))
 
     def newest(self, client: Client, channel: str) -> list[Row]:
         """The newest state of all that a client follows on a channel of states."""
@@ -146,6 +155,13 @@ class Hub:
             if frame is not None:
                 group.due = now + group.interval / 1_000
                 _send(group.clients, frame)
+
+    def _missed(self, cursor: Cursor, streams: Iterable[Stream]) -> list[tuple[Step, list[Part]]] | None:
+        steps = self._recent[cursor.channel].after(str(cursor))
+        if steps is None:
+            return None
+        interest = Interest(streams)
+        return [(step, [part for part in step.parts if interest.holds(part.stream)]) for step in steps]
 
     def _pass_on(self, channel: str, parts: Sequence[Part]) -> None:
         cursor = self.cursor(channel)

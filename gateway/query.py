@@ -9,13 +9,10 @@ from typing import Final
 from aiohttp import web
 
 from gateway.problems import BadParameterError
+from gateway.protocol import END_OF_TIME, LEAST_SPEED, MOST_SPEED
 
 MOST_ROWS: Final = 10_000
 USUAL_ROWS: Final = 1_000
-LEAST_SPEED: Final = 0.1
-MOST_SPEED: Final = 10_000
-END_OF_TIME: Final = 253_402_300_800_000
-"""The year 10000."""
 
 
 class Query:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import io
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -15,78 +13,56 @@ import polars as pl
 import pyarrow as pa
 from aiohttp import web
 
-from gateway.history import History, TickId, place_of
+from gateway.clock import Clock
+from gateway.history import History, Series
+from gateway.hub import Hub
 from gateway.market import Row
+from gateway.past import Past, Position, stretch, time_of
 from gateway.problems import BusyError
+from gateway.protocol import BARS, TICKS
 from schemas.columns import dtypes
 
-MOST_SYMBOLS: Final = 50
-_MOST_REPLAYS: Final = 8
-_PAGE: Final = 5_000
+MOST_ROWS: Final = 2_000
+"""Of one message."""
 _GATHER_MS: Final = 20
 """What is due within this time is sent together."""
 
 
-async def merged(history: History, symbols: Sequence[str], start: int, end: int) -> AsyncIterator[list[Row]]:
-    """Batches of all clean ticks of [start, end), UTC milliseconds, by time, symbol and ordinal.
+class Slots:
+    """How many replays may run at once, over HTTP and on sockets."""
 
-    What the source found late stands where it belongs, as in the lake. Raises BusyError, StoreError, BrokerError.
-    """
-    series = [_Series(history, symbol, (start, -1), end) for symbol in symbols]
-    while True:
-        for each in series:
-            await each.fill()
-        horizon = min((each.known_to for each in series if not each.over), default=None)
-        batch = list(heapq.merge(*(each.take(horizon) for each in series), key=_order))
-        if batch:
-            yield batch
-        if horizon is None:
-            return
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: set[object] = set()
 
+    def take(self, holder: object) -> None:
+        """One more replay. Raises BusyError when there are as many as may be."""
+        if len(self._held) >= self._most:
+            raise BusyError(f"{self._most} replays run already (ARBITREX_GATEWAY__MAX_REPLAYS); try again in a moment")
+        self._held.add(holder)
 
-class _Series:
-    """The ticks of one symbol, page by page."""
-
-    def __init__(self, history: History, symbol: str, after: TickId, end: int) -> None:
-        self._history, self._symbol, self._after, self._end = history, symbol, after, end
-        self._rows: list[Row] = []
-        self.over = False
-
-    @property
-    def known_to(self) -> int:
-        """Every tick before this time is in hand."""
-        return self._after[0]
-
-    async def fill(self) -> None:
-        """Get more, unless there is something to take or nothing to come."""
-        while not self.over and not (self._rows and self._rows[0]["ts_event"] < self.known_to):
-            page = await self._history.ticks(self._symbol, self._after, self._end, _PAGE)
-            self.over = len(page) < _PAGE
-            self._rows += page
-            if page:
-                self._after = place_of(page[-1])
-
-    def take(self, horizon: int | None) -> list[Row]:
-        """What is in hand before the horizon; all without one."""
-        rows = self._rows
-        count = len(rows) if horizon is None else bisect_left(rows, horizon, key=lambda row: int(row["ts_event"]))
-        self._rows = rows[count:]
-        return rows[:count]
+    def free(self, holder: object) -> None:
+        """It is over; that may be said more than once."""
+        self._held.discard(holder)
 
 
-async def paced(
-    batches: AsyncIterator[list[Row]], start: int, speed: float, seconds: Callable[[], float]
-) -> AsyncIterator[list[Row]]:
-    """The rows when they are due: ``start`` now, what came a second later after 1/``speed`` seconds."""
-    began = seconds()
-    async for batch in batches:
+def due(rows: Sequence[Row], first: int, speed: float | None, most: int = MOST_ROWS) -> int:
+    """Up to where rows are told together once the first of them is due."""
+    stop = min(first + most, len(rows))
+    if speed is None:
+        return stop
+    last = time_of(rows[first]) + _GATHER_MS * speed
+    return next((place for place in range(first, stop) if time_of(rows[place]) > last), stop)
+
+
+async def paced(past: Past, clock: Clock) -> AsyncIterator[list[Row]]:
+    """The rows of the past when they are due."""
+    clock.run(running=True)
+    while (batch := await past.more()) is not None:
         place = 0
         while place < len(batch):
-            due = batch[place]["ts_event"] + _GATHER_MS * speed
-            stop = next((n for n in range(place, len(batch)) if batch[n]["ts_event"] > due), len(batch))
-            wait = (batch[place]["ts_event"] - start) / 1_000 / speed - (seconds() - began)
-            if wait > 0:
-                await asyncio.sleep(wait)
+            stop = due(batch, place, clock.speed)
+            await asyncio.sleep(max(clock.delay(time_of(batch[place])), 0.0))
             yield batch[place:stop]
             place = stop
 
@@ -145,26 +121,32 @@ WRITERS: Final[dict[str, Callable[[], Writer]]] = {
 
 
 class Replays:
-    """Streams replays to clients; at most so many at once. Raises BusyError beyond that."""
+    """Makes replays of the world's past, and streams them over HTTP."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
-        self._running = 0
+    def __init__(self, history: History, hub: Hub, slots: Slots) -> None:
+        self.history = history
+        self._hub = hub
+        self.slots = slots
+
+    def here(self) -> Position:
+        """Where the logs stand."""
+        return Position(self._hub.cursors[TICKS], self._hub.cursors[BARS])
+
+    def past(self, series: Series, span: tuple[int, int], start: Position | None, end: Position) -> Past:
+        """What the logs were given from one place (None: their beginning) to another."""
+        return Past(self.history, series, span, stretch(start, end))
 
     async def stream(
         self, request: web.Request, symbols: Sequence[str], span: tuple[int, int], speed: float | None
     ) -> web.StreamResponse:
-        """Stream the ticks of [start, end); ``speed`` None: as fast as the client takes them."""
-        if self._running >= _MOST_REPLAYS:
-            raise BusyError(f"{_MOST_REPLAYS} replays run already; try again in a moment")
+        """Stream the ticks of [start, end); ``speed`` None: as fast as the client takes them. Raises BusyError."""
         accepted = request.headers.get("Accept", "")
         media = next((each for each in WRITERS if each in accepted), next(iter(WRITERS)))
         writer = WRITERS[media]()
-        batches = merged(self._history, symbols, *span)
-        if speed is not None:
-            batches = paced(batches, span[0], speed, asyncio.get_running_loop().time)
+        clock = Clock(span[0], speed, asyncio.get_running_loop().time)
+        batches = paced(self.past((symbols, ()), span, None, self.here()), clock)
         response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-store"})
-        self._running += 1
+        self.slots.take(response)
         try:
             first: list[Row] = await anext(batches, [])  # what goes wrong here is still an answer of its own
             await response.prepare(request)
@@ -175,9 +157,5 @@ class Replays:
                 await response.write(writer.end())
                 await response.write_eof()
         finally:
-            self._running -= 1
+            self.slots.free(response)
         return response
-
-
-def _order(row: Row) -> tuple[int, str, int]:
-    return row["ts_event"], row["symbol"], row["ordinal"]

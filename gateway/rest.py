@@ -13,12 +13,12 @@ from gateway.asyncapi import asyncapi
 from gateway.door import GRANT
 from gateway.endpoints import ENDPOINTS, openapi
 from gateway.formats import rows_answer
-from gateway.history import History, place_of
+from gateway.history import place_of
 from gateway.market import Market, Row, spec_row
 from gateway.problems import BadParameterError, answer
-from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, TICKS
+from gateway.protocol import BARS, CHANNELS, EVENTS, LIVE, MOST_SYMBOLS, TICKS
 from gateway.query import Query
-from gateway.replay import MOST_SYMBOLS, Replays
+from gateway.replay import Replays
 from infra.market.counts import is_count
 from infra.series_log import SeriesLog
 from infra.series_missing import missing_of
@@ -36,13 +36,13 @@ class Api:
     """The handlers under /v1. ``now`` gives UTC epoch milliseconds."""
 
     def __init__(
-        self, settings: Settings, market: Market, history: History, codec: Codec, now: Callable[[], int]
+        self, settings: Settings, market: Market, replays: Replays, codec: Codec, now: Callable[[], int]
     ) -> None:
         self._settings = settings
         self._timeframes = settings.bars.timeframes
         self._market = market
-        self._history = history
-        self._replays = Replays(history)
+        self._history = replays.history
+        self._replays = replays
         self._codec = codec
         self._now = now
         release = version("arbitrex")

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType
 
-from gateway import answers, protocol
+from gateway import answers, parsing
 from gateway.access import Access, Grant
 from gateway.catchup import LogReader
 from gateway.cursor import Cursor
@@ -19,17 +19,25 @@ from gateway.limits import RateLimit
 from gateway.market import Row
 from gateway.outbox import Outbox, Slow
 from gateway.patterns import is_pattern
+from gateway.player import Voice
+from gateway.problems import BusyError
 from gateway.protocol import (
+    RESTING,
     Authenticate,
     Code,
     ListSubscriptions,
     Message,
     Ping,
     Refusal,
+    Seek,
+    Steer,
+    Step,
     Stream,
     Subscribe,
 )
+from gateway.replay import Replays
 from gateway.socket import GOODBYE_SECONDS, Socket
+from gateway.timemachine import TimeMachine
 from gateway.wire import JSON, Wire
 from infra import logs, metrics
 from infra.settings import GatewaySettings
@@ -69,6 +77,7 @@ class Surroundings:
     timeframes: Sequence[str]
     access: Access
     log_reader: LogReader
+    replays: Replays
     now: Callable[[], int]
 
 
@@ -86,6 +95,8 @@ class Session:
         self.offer: Callable[[Frame], None] = self._outbox.offer
         """Queue a frame; a client that is too slow is dealt with as it wished."""
         self._budget = RateLimit(self._limits.max_messages_per_second)
+        voice = Voice(self._outbox.answer, self._refuse, self._list, self._outbox.drained)
+        self._machine = TimeMachine(self, self._hub, around.replays, voice)
         self._catching_up: dict[str, asyncio.Task[None]] = {}
         self._farewell: tuple[int, bytes] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -106,6 +117,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
+            await self._machine.close()
             self._hub.leave(self)
             for timer in self._timers:
                 timer.cancel()
@@ -148,7 +160,7 @@ class Session:
 
     def _handle(self, data: bytes | str) -> None:
         time_in = self._around.now()
-        command = protocol.parse(data, self._around.timeframes, self._wire.load)
+        command = parsing.parse(data, self._around.timeframes, self._wire.load)
         match command:
             case Refusal():
                 self._refuse(command)
@@ -158,12 +170,16 @@ class Session:
                 self._authenticate(command, time_in)
             case _ if self.grant is None:
                 text = "authenticate first, with the token that arbitrex token create printed"
-                method = command.method if isinstance(command, Subscribe) else "subscriptions"
+                method = "subscriptions" if isinstance(command, ListSubscriptions) else command.method
                 self._refuse(Refusal(Code.NOT_AUTHENTICATED, text, method, command.req_id))
             case ListSubscriptions():
                 self._list(command.req_id, time_in)
             case Subscribe():
                 self._change(command, self.grant, time_in)
+            case Seek():
+                self._seek(command, self.grant, time_in)
+            case Steer():
+                self._steer(command, time_in)
 
     def _authenticate(self, command: Authenticate, time_in: int) -> None:
         grant = self._around.access.grant(command.token)
@@ -179,6 +195,9 @@ class Session:
         if command.channel in self._catching_up:
             text = f"{command.channel} is catching up; wait for its message of type resumed"
             self._refuse(command.refusal(Code.CATCHING_UP, text))
+        elif command.adding and command.channel in RESTING and self._machine.seek is not None:
+            text = f"{command.channel} rests while the connection is in the past; live brings it back"
+            self._refuse(command.refusal(Code.IN_THE_PAST, text))
         elif command.cursor is not None:
             self._resume(command, command.cursor, grant, time_in)
         elif command.adding:
@@ -186,6 +205,7 @@ class Session:
             self._hub.subscribe(self, command.channel, taken, command.interval)  # nothing has come in between
         else:
             given_up = set(self._hub.unsubscribe(self, command.channel, command.streams))
+            given_up.update(self._machine.give_up(command.streams))
             for stream in command.streams:
                 if stream in given_up:
                     self._say(answers.accepted(command, stream, time_in, self._around.now()))
@@ -250,9 +270,38 @@ class Session:
         self._say(answers.data(channel, "resumed", [], cursor=self._hub.cursor(channel)))
         self._list(command.req_id, self._around.now())
 
-    def _decided(self, command: Subscribe, grant: Grant) -> list[tuple[Stream, Refusal | None]]:
+    def _seek(self, command: Seek, grant: Grant, time_in: int) -> None:
+        for stream, refusal in self._decided(command, grant):
+            if refusal is not None:
+                self._refuse(refusal, stream)
+                return
+        if catching_up := RESTING & self._catching_up.keys():
+            text = f"{min(catching_up)} is catching up; wait for its message of type resumed"
+            self._refuse(command.refusal(Code.CATCHING_UP, text))
+            return
+        try:
+            self._machine.go(command)
+        except BusyError as error:
+            self._refuse(command.refusal(Code.REPLAY_LIMIT, str(error)))
+        else:
+            self._say(answers.sought(command, time_in, self._around.now()))
+
+    def _steer(self, command: Steer, time_in: int) -> None:
+        seek = self._machine.seek
+        if seek is None:
+            self._refuse(
+                command.refusal(Code.NOT_IN_THE_PAST, "the connection is not in the past; seek takes it there")
+            )
+        elif isinstance(command, Step) and command.timeframe and command.timeframe not in seek.timeframes:
+            text = f"seek named no timeframe {command.timeframe}"
+            self._refuse(command.refusal(Code.INVALID_TIMEFRAME, text))
+        else:
+            self._say(answers.steered(command, time_in, self._around.now()))
+            self._machine.steer(command)
+
+    def _decided(self, command: Subscribe | Seek, grant: Grant) -> list[tuple[Stream, Refusal | None]]:
         """Which of the streams may not be taken on, and why."""
-        held = self._hub.clients[self]
+        held = self._hub.clients[self] | self._machine.resting
         free = self._limits.max_subscriptions - len(held)
         decided = []
         for stream in command.streams:
@@ -282,8 +331,10 @@ class Session:
         if self.grant is None:
             self.close(Code.AUTHENTICATION_TIMEOUT, f"no token within {_AUTHENTICATION_SECONDS:.0f} seconds")
 
-    def _list(self, req_id: int | str | None, time_in: int) -> None:
-        self._say(answers.listed(self._hub.subscriptions(self), req_id, time_in, self._around.now()))
+    def _list(self, req_id: int | str | None = None, time_in: int | None = None) -> None:
+        now = self._around.now()
+        streams = [*self._hub.subscriptions(self), *self._machine.resting]
+        self._say(answers.listed(streams, req_id, now if time_in is None else time_in, now))
 
     def _refuse(self, refusal: Refusal, stream: Stream | None = None) -> None:
         metrics.CLIENT_ERRORS.labels(refusal.code.value).inc()

@@ -29,6 +29,7 @@ PURE = (
     "producers/cursor.py",
     "producers/history/rates.py",
     "producers/replay/selection.py",
+    "gateway/parsing.py",
     "gateway/protocol.py",
 )
 IMPURE = {"confluent_kafka", "aiokafka", "faust", "asyncio", "time", "socket", "os", "pathlib", "threading", "aiohttp"}

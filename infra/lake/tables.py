@@ -7,6 +7,7 @@ them. Polars, DuckDB, Spark and pandas read them as they are. The functions here
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -18,6 +19,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from infra.lake.layout import BARS, FIRST_MS, LAST_MS, PARTITIONED_BY, TABLES, TICKS, Table
 from infra.lake.storage import StorageOptions, revealed
 from infra.market.counts import is_count
+from infra.market.timeframes import longest_ms
 from infra.worlds import World
 from schemas.errors import StoreError
 
@@ -64,15 +66,16 @@ def scan(
     table: Table,
     handle: DeltaTable,
     *,
-    symbol: str | None = None,
+    symbols: Sequence[str] = (),
     window: tuple[datetime, datetime] | None = None,
 ) -> pl.LazyFrame:
-    """The rows of files that may hold the symbol and times of the (closed) window: all that are asked for, and others.
+    """The rows of files that may hold the symbols and times of the (closed) window: all that are asked for, and others.
 
     Polars' own `scan_delta` does not find a table in a folder whose path has a blank in it.
     """
     found = data_files(handle)
-    for column, least, most in (("symbol", symbol, symbol), (table.time, *(window or (None, None)))):
+    names = (min(symbols), max(symbols)) if symbols else (None, None)
+    for column, least, most in (("symbol", *names), (table.time, *(window or (None, None)))):
         if least is not None and {f"min.{column}", f"max.{column}"} <= set(found.columns):
             outside = (pl.col(f"max.{column}") < least) | (pl.col(f"min.{column}") > most)
             found = found.filter(~outside.fill_null(value=False))
@@ -91,16 +94,52 @@ def scan(
 
 
 def read_ticks(
-    uri: str, options: StorageOptions | None, world: str, symbol: str, *, start_ms: int, end_ms: int
+    uri: str,
+    options: StorageOptions | None,
+    world: str,
+    symbol: str,
+    *,
+    start_ms: int,
+    end_ms: int,
+    offsets: range | None = None,
 ) -> pl.DataFrame:
-    """Clean ticks of a symbol in [start_ms, end_ms), in order of time, ordinal and offset.
+    """Clean ticks of a symbol in [start_ms, end_ms), in order of time, ordinal and offset; of some offsets only.
 
     All fields of Tick, times as in `schemas.records`, and world, source_partition, source_offset.
     Raises StoreError when the lake cannot be read.
     """
-    return _read(uri, options, TICKS, (start_ms, end_ms), world=world, symbol=symbol).sort(
+    which = _ALL if offsets is None else within(offsets)
+    return _read(uri, options, TICKS, (start_ms, end_ms), world=world, symbols=[symbol], which=which).sort(
         "ts_event", "ordinal", "source_offset"
     )
+
+
+def read_closed(
+    uri: str,
+    options: StorageOptions | None,
+    world: str,
+    symbols: Sequence[str],
+    timeframes: Sequence[str],
+    *,
+    start_ms: int,
+    end_ms: int,
+) -> pl.DataFrame:
+    """All revisions of the bars that close in [start_ms, end_ms) in some revision, in no order.
+
+    All fields of Bar, times as in `schemas.records`, and world, source_partition, source_offset.
+    Raises StoreError when the lake cannot be read.
+    """
+    around = DAY_AROUND_MS if any(map(is_count, timeframes)) else 0
+    longest = max(longest_ms(name) for name in timeframes)
+    closes = pl.col("ts_close").is_between(_moment(start_ms - around), _moment(end_ms + around - 1))
+    window = start_ms - around - longest, end_ms + around
+    which = pl.col("timeframe").is_in(timeframes) & closes
+    return _read(uri, options, BARS, window, world=world, symbols=symbols, which=which)
+
+
+def within(offsets: range) -> pl.Expr:
+    """Of rows of one partition those whose records have these offsets."""
+    return pl.col("source_offset").is_between(offsets.start, offsets.stop, closed="left")
 
 
 def read_bars(
@@ -114,9 +153,10 @@ def read_bars(
     window, which = (start_ms, end_ms), pl.col("timeframe") == timeframe
     if is_count(timeframe):  # a correction moves such a bar within its day, so its last revision may open elsewhere
         window = start_ms - DAY_AROUND_MS, end_ms + DAY_AROUND_MS
-    found = last_revisions(_read(uri, options, BARS, window, world=world, symbol=symbol, which=which).lazy()).collect()
-    within = pl.col("ts_open").is_between(start_ms, end_ms, closed="left")
-    return found.filter(within).sort("ts_open", "number")
+    bars = _read(uri, options, BARS, window, world=world, symbols=[symbol], which=which)
+    found = last_revisions(bars.lazy()).collect()
+    asked = pl.col("ts_open").is_between(start_ms, end_ms, closed="left")
+    return found.filter(asked).sort("ts_open", "number")
 
 
 def last_revisions(bars: pl.LazyFrame) -> pl.LazyFrame:
@@ -131,7 +171,11 @@ def last_revisions(bars: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def ends(
-    uri: str, options: StorageOptions | None, world: str, partitions: int = MOST_PARTITIONS
+    uri: str,
+    options: StorageOptions | None,
+    world: str,
+    partitions: int = MOST_PARTITIONS,
+    only: Sequence[Table] = TABLES,
 ) -> dict[str, dict[int, int]]:
     """How far the lake is: by full topic name and partition, the offset of the first record that is not in it yet.
 
@@ -140,7 +184,7 @@ def ends(
     """
     return {
         World(world).topic(table.topic.name): _ends(open_table(uri, options, table), world, table, partitions)
-        for table in TABLES
+        for table in only
     }
 
 
@@ -187,16 +231,16 @@ def _read(
     window: tuple[int, int],
     *,
     world: str,
-    symbol: str,
+    symbols: Sequence[str],
     which: pl.Expr = _ALL,
 ) -> pl.DataFrame:
     first, last = max(window[0], FIRST_MS), min(window[1] - 1, LAST_MS)
     handle = open_table(uri, options, table)
     if handle is None or first > last:
         return pl.DataFrame(schema=table.read_schema)
-    start, end = (_EPOCH + timedelta(milliseconds=moment) for moment in (first, last))
-    rows = scan(uri, options, table, handle, symbol=symbol, window=(start, end)).filter(
-        (pl.col("world") == world) & (pl.col("symbol") == symbol) & which,
+    start, end = _moment(first), _moment(last)
+    rows = scan(uri, options, table, handle, symbols=symbols, window=(start, end)).filter(
+        (pl.col("world") == world) & pl.col("symbol").is_in(symbols) & which,
         pl.col("date").is_between(start.date(), end.date()),
         pl.col(table.time).is_between(start, end),
     )
@@ -204,3 +248,7 @@ def _read(
         return rows.with_columns(table.integers()).select(*table.read_schema).collect()
     except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
         raise StoreError(f"the lake table {handle.table_uri} cannot be read: {error}") from error
+
+
+def _moment(utc_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=min(max(utc_ms, FIRST_MS), LAST_MS))

@@ -23,10 +23,12 @@ from gateway.access import EVERYTHING, Access
 from gateway.asyncapi import answers
 from gateway.catchup import LogReader
 from gateway.cursor import Cursor
+from gateway.history import History
 from gateway.hub import Hub
 from gateway.market import Market, Update
 from gateway.outbox import Slow
 from gateway.protocol import CHANNELS, METHODS
+from gateway.replay import Replays, Slots
 from gateway.session import Session, Surroundings, Wishes
 from gateway.socket import Socket
 from gateway.tokens import TokenFile
@@ -38,6 +40,7 @@ FRAMES = ("M1", "M5", "H1")
 WORDS = [
     *METHODS, *CHANNELS, *FRAMES, "*", "EURUSD", "XAU*", "NOPE", "**", "*U*D*", "", "x" * 65,
     "\x00", "é\u2028", "method",
+    "time", "to", "speed", "paused", "max",
     "params", "channel", "symbol", "timeframe", "series", "snapshot", "cursor", "interval", "req_id", "token",
     "ticks~1.a", "bars~0", "ticks~zzzzzzzzzzzzzzzzzzzz", "ticks~-1", "events~0~0",
 ]  # fmt: skip
@@ -50,6 +53,14 @@ WELL_FORMED: list[dict[str, Any]] = [
     {"method": "subscribe", "params": {"channel": "bars", "series": [["EURUSD", "M1"]], "snapshot": 5}},
     {"method": "subscribe", "params": {"channel": "ticks", "symbol": "EURUSD", "cursor": "ticks~0"}},
     {"method": "subscribe", "params": {"channel": "events"}},
+    {"method": "seek", "params": {"time": 1_763_888_000_000, "symbol": ["EURUSD"], "timeframe": "M1", "speed": 5}},
+    {"method": "seek", "params": {"time": 0, "symbol": "EURUSD", "to": 2**40, "speed": "max", "paused": True}},
+    {"method": "speed", "params": {"speed": 0.5}, "req_id": 2},
+    {"method": "step", "params": {"ticks": 10}},
+    {"method": "step", "params": {"timeframe": "M1"}},
+    {"method": "pause"},
+    {"method": "resume"},
+    {"method": "live", "req_id": "b"},
     {"method": "unsubscribe", "params": {"channel": "bars.live", "symbol": "*", "timeframe": ["M1", "*"]}},
 ]
 
@@ -71,6 +82,13 @@ class NoLog:
         if start.places:
             raise BrokerError("Kafka is away")
         yield {}
+
+
+class NoPast:
+    """A history that cannot be read."""
+
+    async def late(self, *_: object) -> None:
+        raise BrokerError("Kafka is away")
 
 
 class Checker:
@@ -156,7 +174,8 @@ async def fuzz(messages: int, seed: int = 7) -> Counter[str]:
     hub.market.take(Update(ticks={"EURUSD": [_TICK]}))
     access = Access(TokenFile(Settings().home / "none.json"), public=False, may_be_open=True, now=lambda: 0)
     limits = GatewaySettings(max_subscriptions=20)
-    around = Surroundings(hub, limits, FRAMES, access, cast("LogReader", NoLog()), lambda: 1_763_888_400_000)
+    replays = Replays(cast("History", NoPast()), hub, Slots(2))
+    around = Surroundings(hub, limits, FRAMES, access, cast("LogReader", NoLog()), replays, lambda: 1_763_888_400_000)
     mutator, checker, told = Mutator(seed), Checker(), Counter[str]()
     for wire in WIRES.values():
         session = _session(around, wire)
@@ -186,6 +205,7 @@ def _session(around: Surroundings, wire: Wire) -> Session:
 
 
 def _end(session: Session) -> None:
+    session._machine._stop()
     for task in session._catching_up.values():
         task.cancel()
     for timer in session._timers:

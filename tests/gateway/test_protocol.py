@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.answers import accepted, refused
+from gateway.parsing import parse
 from gateway.protocol import (
     CHANNELS,
     METHODS,
@@ -20,7 +21,6 @@ from gateway.protocol import (
     Refusal,
     Stream,
     Subscribe,
-    parse,
 )
 
 FRAMES = ("M1", "M5", "H1")
