@@ -5,6 +5,7 @@ import { BreakLines, markOf } from "./marks.js";
 const { createChart, createSeriesMarkers, CandlestickSeries, HistogramSeries, CrosshairMode, ColorType } = window.LightweightCharts;
 
 const COLORS = ["ground", "dim", "line", "grid", "up", "down", "warn", "accent"];
+const BARS_RIGHT = 6; // room between the newest bar and the edge
 const BARS_AHEAD = 150; // how far from the oldest bar more are asked for
 
 export class Chart {
@@ -28,7 +29,7 @@ export class Chart {
       autoSize: true,
       layout: { attributionLogo: true, fontSize: 12, fontFamily: getComputedStyle(document.body).fontFamily },
       crosshair: { mode: CrosshairMode.Normal },
-      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 6, minBarSpacing: 0.5 },
+      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: BARS_RIGHT, minBarSpacing: 0.5 },
       localization: { locale: "en-GB", dateFormat: "yyyy-MM-dd" },
     });
     this.#candles = this.#chart.addSeries(CandlestickSeries);
@@ -99,7 +100,7 @@ export class Chart {
 
   /** Bring the newest bars into sight. */
   toNewest() {
-    this.#chart.timeScale().scrollToRealTime();
+    this.#chart.timeScale().scrollToPosition(BARS_RIGHT, false);
   }
 
   #fill() {
@@ -138,7 +139,7 @@ export class Chart {
     const scale = this.#chart.timeScale();
     this.#chart.priceScale("right").applyOptions({ autoScale: true });
     const wanted = Math.max(60, Math.min(180, Math.round(scale.width() / 8)));
-    scale.setVisibleLogicalRange({ from: size - wanted, to: size + 6 });
+    scale.setVisibleLogicalRange({ from: size - wanted, to: size + BARS_RIGHT });
   }
 
   #key(event) {

@@ -13,7 +13,7 @@ export class Console {
     this.#changed = changed;
     $("connect").addEventListener("click", () => ($("connect").dataset.open === "true" ? disconnect() : connect()));
     $("ask-channel").addEventListener("change", () => this.#fit());
-    $("ask").addEventListener("submit", (event) => {
+    $("request").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#subscribe();
     });

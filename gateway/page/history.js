@@ -6,6 +6,9 @@ import { Series } from "./series.js";
 const PAGE_OF_BARS = 1_000;
 const QUIETLY = () => {}; // what explains the picture may be missing from it
 
+/** Whether a bar had ended at a moment: by its last tick where no clock ends it. */
+export const ended = (bar, time) => (bar.day == null ? bar.ts_close <= time : bar.last_tick_ts < time);
+
 export class History {
   series = new Series("", "");
   /** By the opening of the bar after them, what is missing before it. */
@@ -69,7 +72,7 @@ export class History {
     try {
       const { bars } = await this.#api.get("bars", { symbol: series.symbol, timeframe: series.timeframe, ...range, limit: PAGE_OF_BARS });
       if (series !== this.series) return;
-      const known = bars.filter((bar) => this.#until === null || bar.ts_close <= this.#until);
+      const known = bars.filter((bar) => this.#until === null || ended(bar, this.#until));
       for (const bar of known) series.add(bar);
       this.#exhausted = bars.length < PAGE_OF_BARS;
       this.#changed({ fresh });

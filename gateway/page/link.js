@@ -11,10 +11,12 @@ const WORDS = {
   refused: "token needed",
   closed: "disconnected",
 };
+const WORDS_IN_THE_PAST = { ...WORDS, live: "in the past", quiet: "in the past" };
 const REFRESH_MS = 1_000;
 
 export class Link {
   #feeds = new Map();
+  #words = WORDS;
 
   constructor(latency) {
     setInterval(() => this.#measure(latency), REFRESH_MS);
@@ -22,9 +24,15 @@ export class Link {
 
   /** The client's state, or "closed". */
   state(name) {
-    if ($("state").dataset.state === name) return;
     $("state").dataset.state = name;
-    $("state").lastElementChild.textContent = WORDS[name];
+    const said = $("state").lastElementChild;
+    if (said.textContent !== this.#words[name]) said.textContent = this.#words[name];
+  }
+
+  /** Whether the page shows the past: a connection that lives is not called live then. */
+  past(is) {
+    this.#words = is ? WORDS_IN_THE_PAST : WORDS;
+    this.state($("state").dataset.state);
   }
 
   /** Rows of the channel status. */
