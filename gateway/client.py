@@ -5,7 +5,8 @@
         async for message in client:
             print(message.channel, message.type, message.rows)
 
-It needs aiohttp only, so the file may be copied. docs/websocket.md says what the messages mean.
+`seek` takes it into the past; there as well it goes on where it was. It needs aiohttp only, so the file may be copied.
+docs/websocket.md says what the messages mean.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _USUAL_HEARTBEAT: Final = 5.0
 _FATAL_STATUS: Final = frozenset({400, 401, 403, 404})
 _FATAL_CLOSE: Final = frozenset({4401, 4402, 4404})
 _LARGEST_MESSAGE: Final = 64 * 1024 * 1024
-_SYNTAX, _NOT_RESUMED = 400, 500
+_SYNTAX, _INTERNAL = 400, 500
+_RESTING: Final = frozenset({"ticks", "bars", "bars.live"})
+"""Channels that rest while the connection is in the past."""
 
 
 class GatewayError(Exception):
@@ -54,6 +57,37 @@ class _Stream:
     timeframe: str = "*"
 
 
+@dataclass(slots=True)
+class _Replay:
+    """Where we are in the past, so that another connection can go on there."""
+
+    params: dict[str, Any]
+    time: int
+    before: _Replay | None = None
+    """What was played, if this one is refused."""
+    id: int = 0
+    last: tuple[Any, ...] = ()
+    """The last of the rows that were given out, in the order of events."""
+    accepted: bool = False
+
+    def fresh(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of the rows that were not given out before the connection was lost."""
+        return [row for row in rows if _order(row) > self.last]
+
+    def given(self, rows: list[dict[str, Any]]) -> None:
+        self.last = max([self.last, *map(_order, rows)])
+
+    def again(self) -> dict[str, Any]:
+        """The parameters of a seek that goes on here."""
+        return self.params | {"time": max([self.time, *self.last[:1]])}
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    if "ts_close" in row:
+        return row["ts_close"], False, row["symbol"], row["timeframe"], row["number"]
+    return row["ts_event"], True, row["symbol"], "", row["ordinal"]
+
+
 class Client:
     """One connection that outlives its sockets. ``cursors``: where an earlier client stood, to go on from."""
 
@@ -66,7 +100,12 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._wanted: dict[_Stream, dict[str, Any]] = {}
         self._catching_up: set[str] = set()
-        self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._waiting: list[tuple[str, dict[str, Any], int | None]] = []
+        self._replay: _Replay | None = None
+        self._leaving: _Replay | None = None
+        self._seeks = 0
+        self._resumed = False
+        """This connection was in the past from its beginning on: it has told the gateway of no subscription."""
         self._heartbeat = _USUAL_HEARTBEAT
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._closed = False
@@ -101,6 +140,46 @@ class Client:
         for stream in streams:
             self._wanted.pop(stream, None)
         await self._say("unsubscribe", _params(channel, streams))
+
+    async def seek(
+        self,
+        time: int,
+        *symbols: str,
+        timeframes: Iterable[str] = (),
+        to: int | None = None,
+        speed: float | str = 1,
+        paused: bool = False,
+    ) -> None:
+        """Go to a moment (UTC epoch milliseconds) and play symbols from there, with closed bars of some timeframes.
+
+        Rows come in messages of type ``replay``, the state on the channel ``replay``. Without ``to`` the replay runs
+        into the present, where what it played is followed. ``speed``: 0.1 to 10,000, or ``max``.
+        """
+        params: dict[str, Any] = {"time": time, "symbol": list(symbols), "speed": speed, "paused": paused}
+        params |= {"timeframe": list(timeframes)} if timeframes else {}
+        self._replay = _Replay(params if to is None else params | {"to": to}, time, self._replay)
+        await self._go_back()
+
+    async def speed(self, speed: float | str) -> None:
+        """Play at another speed: 0.1 to 10,000, or ``max``."""
+        await self._steer("speed", {"speed": speed}, speed=speed)
+
+    async def pause(self) -> None:
+        await self._steer("pause", {}, paused=True)
+
+    async def resume(self) -> None:
+        await self._steer("resume", {}, paused=False)
+
+    async def step(self, ticks: int = 1, *, timeframe: str | None = None) -> None:
+        """Go on by some ticks, or to the next close of a timeframe, and pause; nothing without a connection."""
+        await self._steer("step", {"timeframe": timeframe} if timeframe else {"ticks": ticks}, paused=True)
+
+    async def live(self) -> None:
+        """Leave the past; subscriptions go on with a snapshot."""
+        self._leaving = self._replay
+        if self._socket is None:
+            self._replay = None
+        await self._say("live", {})
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """All messages, until the client is closed. Raises GatewayError."""
@@ -138,13 +217,19 @@ class Client:
             if message is not None:
                 yield message
             self._stands(raw)
+            if raw.get("channel") == "replay":
+                await self._played(raw["data"][0])
 
     async def _understood(self, raw: dict[str, Any]) -> Message | None:
         channel, kind = raw.get("channel", ""), raw.get("type", "")
         if raw.get("success") is False:
             return await self._refused(raw)
         if raw.get("method"):
+            await self._acknowledged(raw["method"], raw.get("req_id"))
             return None
+        if kind == "replay":  # nothing of a replay that is being replaced
+            rows = self._replay.fresh(raw["data"]) if self._replay and self._replay.accepted else []
+            return Message(channel, kind, rows, raw) if rows else None
         if channel == "status" and kind == "snapshot":
             self._heartbeat = raw["heartbeat_interval"] / 1_000
         if kind == "resumed":
@@ -153,27 +238,88 @@ class Client:
 
     async def _refused(self, raw: dict[str, Any]) -> Message:
         channel = raw.get("channel") or next(iter(self._catching_up), "")
-        if raw["code"] in {_SYNTAX, _NOT_RESUMED} and channel in self._catching_up:
+        if raw.get("method") == "seek":
+            if raw["code"] != _INTERNAL and self._replay and raw.get("req_id") == self._replay.id:
+                self._replay = self._replay.before
+                await (self._go_back() if self._replay else self._back())
+        elif raw["code"] in {_SYNTAX, _INTERNAL} and channel in self._catching_up:
             self.cursors.pop(channel, None)
+            for stream, terms in self._wanted.items():
+                if stream.channel == channel and "interval" not in terms:  # those with one were not refused
+                    self._waiting.append(("subscribe", _params(channel, [stream]) | terms, None))
             await self._caught_up(channel)
-            streams = [stream for stream in self._wanted if stream.channel == channel]
-            await self._say("subscribe", _params(channel, streams))
             return Message(channel, "history_lost", [{"reason": "refused", "error": raw["error"]}], raw)
         return Message(channel, "error", [], raw)
+
+    async def _go_back(self) -> None:
+        """Ask for the replay: from where we are in it, if it is not the first time."""
+        if self._replay:
+            self._seeks += 1
+            self._replay.id, self._replay.accepted = self._seeks, False
+            await self._say("seek", self._replay.again(), self._seeks)
+
+    async def _acknowledged(self, method: str, req_id: object) -> None:
+        replay = self._replay
+        if method == "seek" and replay and replay.id == req_id:
+            replay.accepted, replay.before = True, None
+        elif method == "live" and replay is self._leaving:
+            self._replay = None
+            await self._back()
+
+    async def _played(self, state: dict[str, Any]) -> None:
+        """Once the state of a replay was given out, another connection would go on there."""
+        replay = self._replay
+        while replay and not replay.accepted:  # it is being replaced
+            replay = replay.before
+        if replay is None:
+            return
+        replay.time = state["time"]
+        replay.params |= {"speed": state["speed"], "paused": state["state"] == "paused"}
+        if state["state"] == "ended":
+            replay.time = replay.params["to"]
+        if state["state"] == "live":
+            self.cursors |= state["cursors"]
+            symbols, timeframes = replay.params["symbol"], replay.params.get("timeframe", ())
+            played = [*_streams("ticks", symbols, ()), *_streams("bars", symbols, timeframes)]
+            self._wanted |= {stream: {"snapshot": False} for stream in played}
+            if replay is self._replay:
+                self._replay = None
+                await self._back(played)
+
+    async def _back(self, known: Iterable[_Stream] = ()) -> None:
+        """In the present again: the gateway is told what it does not know yet."""
+        if self._resumed:
+            self._resumed = False
+            missing = {stream: terms for stream, terms in self._wanted.items() if stream.channel in _RESTING}
+            for stream in known:
+                missing.pop(stream, None)
+            self._waiting += [
+                ("subscribe", _params(each.channel, [each]) | terms, None) for each, terms in missing.items()
+            ]
+        await self._flush()
 
     def _stands(self, raw: dict[str, Any]) -> None:
         """Once a message was given out, what comes next is where it ends."""
         channel = raw.get("channel")
+        if raw.get("type") == "replay" and self._replay and self._replay.accepted:
+            self._replay.given(raw["data"])
         if isinstance(cursor := raw.get("cursor"), str) and raw.get("type") not in {"skipped", "history_lost"}:
             self.cursors[str(channel)] = cursor
         elif channel == "heartbeat":
             followed = {stream.channel for stream in self._wanted} - self._catching_up
+            followed -= _RESTING if self._replay else set()
             self.cursors |= {name: at for name, at in raw["data"][0]["cursors"].items() if name in followed}
 
     async def _follow_again(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._catching_up.clear()
         self._waiting.clear()
-        for channel in dict.fromkeys(stream.channel for stream in self._wanted):
+        wanted = dict.fromkeys(stream.channel for stream in self._wanted)
+        self._resumed = self._replay is not None
+        if self._replay:
+            self._replay.before = None
+            await self._go_back()
+            wanted = {channel: None for channel in wanted if channel not in _RESTING}
+        for channel in wanted:
             mine = {stream: terms for stream, terms in self._wanted.items() if stream.channel == channel}
             whole = [stream for stream, terms in mine.items() if "interval" not in terms]
             cursor = self.cursors.get(channel)
@@ -186,20 +332,35 @@ class Client:
 
     async def _caught_up(self, channel: str) -> None:
         self._catching_up.discard(channel)
+        await self._flush()
+
+    async def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for method, params in waiting:
-            await self._say(method, params)
+        for method, params, req_id in waiting:
+            await self._say(method, params, req_id)
 
-    async def _say(self, method: str, params: dict[str, Any]) -> None:
-        if params["channel"] in self._catching_up:
-            self._waiting.append((method, params))
+    async def _steer(self, method: str, params: dict[str, Any], **changed: Any) -> None:
+        if self._replay:
+            self._replay.params |= changed
+        await self._say(method, params)
+
+    async def _say(self, method: str, params: dict[str, Any], req_id: int | None = None) -> None:
+        channel = params.get("channel")
+        if channel is None:
+            waits = bool(self._catching_up & _RESTING)
+        else:
+            waits = channel in self._catching_up or (self._replay is not None and channel in _RESTING)
+        if waits:
+            self._waiting.append((method, params, req_id))
         elif self._socket is not None and not self._socket.closed:
-            await _send(self._socket, method, params)
+            await _send(self._socket, method, params, req_id)
 
 
-async def _send(socket: aiohttp.ClientWebSocketResponse, method: str, params: dict[str, Any]) -> None:
+async def _send(
+    socket: aiohttp.ClientWebSocketResponse, method: str, params: dict[str, Any], req_id: int | None = None
+) -> None:
     try:
-        await socket.send_str(json.dumps({"method": method, "params": params}))
+        await socket.send_str(json.dumps({"method": method, "params": params, "req_id": req_id}))
     except ConnectionError:
         return  # whoever listens notices, and comes back
 

@@ -12,14 +12,28 @@ const MISSED_HEARTBEATS = 3;
 const QUIET_MS = 60_000;
 const RESUMABLE = ["ticks", "bars", "events"];
 const WITH_TIMEFRAME = ["bars", "bars.live"];
+const RESTING = ["ticks", "bars", "bars.live"]; // while the connection is in the past
 const FATAL = [4401, 4402, 4404]; // no token, or one that is not taken
-const NOT_RESUMED = [400, 500];
+const SYNTAX = 400;
+const INTERNAL = 500;
 
 const keyOf = ({ symbol, timeframe }) => JSON.stringify([symbol, timeframe ?? "*"]);
 
+/** Where a row stands in the order of events; a bar comes before the ticks of the moment at which it closed. */
+function placeOf(row) {
+  if ("ts_close" in row) return [row.ts_close, 0, row.symbol, row.timeframe, row.number];
+  return [row.ts_event, 1, row.symbol, "", row.ordinal];
+}
+
+function isAfter(place, other) {
+  const unlike = place.findIndex((part, number) => part !== other[number]);
+  return unlike >= 0 && (other.length === 0 || place[unlike] > other[unlike]);
+}
+
 /**
  * Keeps one WebSocket open. `handlers`, all optional:
- *   message(object)     a data message: {channel, type, data, cursor, …}
+ *   message(object)     a data message: {channel, type, data, cursor, …}; of a replay its rows (type "replay") and its
+ *                       state (channel "replay")
  *   state(name)         "connecting", "live", "quiet" (connected, but no tick of any symbol for a minute), "lost" or
  *                       "refused" (the gateway does not take our token; the client has given up)
  *   reconnected()       the connection is back and the subscriptions have been sent again
@@ -37,6 +51,9 @@ export class Client {
   #wanted = new Map(); // channel -> key -> params
   #held = new Map(); // the same, as the gateway knows it
   #catchingUp = new Set();
+  #replay = null; // where we are in the past: id, params, time, last (place of a row), accepted, before (the one replaced)
+  #leaving = null;
+  #seeks = 0;
   #pause = FIRST_PAUSE_MS;
   #timer = 0;
   #watchdog = 0;
@@ -74,6 +91,46 @@ export class Client {
     }
   }
 
+  /**
+   * Go to a moment of the past and play from there: {time, symbol, timeframe?, to?, speed?, paused?}. Without `to` it
+   * runs into the present, where what it played is followed. A new one takes the place of the one there is.
+   */
+  seek(params) {
+    const start = { time: params.time, last: [], accepted: false };
+    this.#replay = { id: 0, params: { ...params }, ...start, before: this.#replay };
+    this.#goBack();
+  }
+
+  /** Whether the connection is in the past, or on its way there. */
+  get isInPast() {
+    return this.#replay !== null;
+  }
+
+  /** 0.1 to 10,000, or "max". */
+  speed(speed) {
+    this.#steer("speed", { speed }, { speed });
+  }
+
+  pause() {
+    this.#steer("pause", {}, { paused: true });
+  }
+
+  resume() {
+    this.#steer("resume", {}, { paused: false });
+  }
+
+  /** Go on by {ticks} or to the next close of {timeframe}, and pause; nothing while there is no connection. */
+  step(params) {
+    this.#steer("step", params, { paused: true });
+  }
+
+  /** Leave the past; subscriptions go on with a snapshot. */
+  live() {
+    this.#leaving = this.#replay;
+    if (this.#socket?.readyState === 1) this.#send("live", {});
+    else this.#replay = null;
+  }
+
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -93,6 +150,8 @@ export class Client {
       if (this.#token) this.#send("authenticate", { token: this.#token });
       this.#held.clear();
       this.#catchingUp.clear();
+      if (this.#replay) this.#replay.before = null;
+      this.#goBack();
       for (const channel of this.#wanted.keys()) this.#again(channel);
       if (this.#opened) this.#handlers.reconnected();
       this.#opened = true;
@@ -109,8 +168,28 @@ export class Client {
     };
   }
 
+  /** Ask for the replay: from where we are in it, if this is another connection. */
+  #goBack() {
+    if (!this.#replay || this.#socket?.readyState !== 1) return;
+    this.#replay.accepted = false;
+    if (RESTING.some((channel) => this.#catchingUp.has(channel))) return; // when it has caught up
+    const { params, time, last } = this.#replay;
+    this.#replay.id = this.#seeks += 1;
+    this.#send("seek", { ...params, time: Math.max(time, last[0] ?? time) }, this.#replay.id);
+  }
+
+  #steer(method, params, changed) {
+    if (this.#replay) Object.assign(this.#replay.params, changed);
+    if (this.#socket?.readyState === 1) this.#send(method, params);
+  }
+
+  #rests(channel) {
+    return this.#replay !== null && RESTING.includes(channel);
+  }
+
   /** After a reconnection: go on where the channel stood, in one message for all that can. */
   #again(channel) {
+    if (this.#rests(channel)) return;
     const whole = [...this.#wanted.get(channel).values()].filter((params) => !params.interval);
     const cursor = this.cursors[channel];
     if (cursor && whole.length && RESUMABLE.includes(channel)) {
@@ -126,7 +205,7 @@ export class Client {
 
   /** Tell the gateway how what we want of a channel differs from what it knows. */
   #agree(channel) {
-    if (this.#socket?.readyState !== 1 || this.#catchingUp.has(channel)) return;
+    if (this.#socket?.readyState !== 1 || this.#catchingUp.has(channel) || this.#rests(channel)) return;
     const wanted = this.#wanted.get(channel) ?? new Map();
     const held = this.#held.get(channel) ?? new Map();
     for (const [key, { symbol, timeframe }] of held) {
@@ -143,17 +222,71 @@ export class Client {
     const { channel, type, cursor } = message;
     if (message.success === false) return this.#refused(message);
     if (channel === "heartbeat") return this.#listen(message.data[0]);
+    if (message.method) return this.#acknowledged(message);
     if (!channel) return undefined;
+    if (type === "replay") return this.#play(message);
     if (channel === "status" && type === "snapshot") this.#interval = message.heartbeat_interval;
     this.#handlers.message(message);
     if (cursor && type !== "skipped" && this.#wanted.has(channel)) this.cursors[channel] = cursor;
     if (type === "resumed") this.#caughtUp(channel);
+    if (channel === "replay") this.#played(message.data[0]);
     return undefined;
+  }
+
+  /** Rows of the past: not those of a replay that is being replaced, nor those that an earlier connection gave. */
+  #play(message) {
+    const replay = this.#replay;
+    if (!replay?.accepted) return;
+    const data = message.data.filter((row) => isAfter(placeOf(row), replay.last));
+    if (data.length) this.#handlers.message({ ...message, data });
+    for (const row of data) if (isAfter(placeOf(row), replay.last)) replay.last = placeOf(row);
+  }
+
+  #acknowledged({ method, req_id }) {
+    const replay = this.#replay;
+    if (method === "seek" && replay?.id === req_id) Object.assign(replay, { accepted: true, before: null });
+    if (method === "live" && replay === this.#leaving) this.#present();
+  }
+
+  /** The state of a replay: another connection would go on there. */
+  #played({ state, time, speed, cursors }) {
+    let replay = this.#replay;
+    while (replay && !replay.accepted) replay = replay.before; // the one that is being replaced
+    if (!replay) return;
+    replay.time = state === "ended" ? replay.params.to : time;
+    Object.assign(replay.params, { speed, paused: state === "paused" });
+    if (state !== "live") return;
+    Object.assign(this.cursors, cursors);
+    for (const symbol of [replay.params.symbol].flat()) {
+      this.#follows({ channel: "ticks", symbol });
+      for (const timeframe of [replay.params.timeframe ?? []].flat()) this.#follows({ channel: "bars", symbol, timeframe });
+    }
+    if (replay === this.#replay) this.#present();
+  }
+
+  /** The gateway has subscribed us to what was played. */
+  #follows(params) {
+    for (const map of [this.#wanted, this.#held]) {
+      if (!map.has(params.channel)) map.set(params.channel, new Map());
+      map.get(params.channel).set(keyOf(params), params);
+    }
+  }
+
+  /** In the present again: the gateway is told what it does not know yet. */
+  #present() {
+    this.#replay = null;
+    for (const channel of new Set([...this.#wanted.keys(), ...this.#held.keys()])) this.#agree(channel);
   }
 
   #refused(message) {
     const channel = message.channel ?? [...this.#catchingUp][0];
-    if (this.#catchingUp.has(channel) && NOT_RESUMED.includes(message.code)) {
+    if (message.method === "seek") {
+      this.#handlers.error(message.error, message);
+      if (message.code === INTERNAL || message.req_id !== this.#replay?.id) return;
+      this.#replay = this.#replay.before;
+      if (this.#replay) this.#goBack();
+      else this.#present();
+    } else if (this.#catchingUp.has(channel) && [SYNTAX, INTERNAL].includes(message.code)) {
       delete this.cursors[channel];
       this.#held.delete(channel);
       this.#handlers.message({ channel, type: "history_lost", data: [{ reason: "refused", error: message.error }] });
@@ -166,11 +299,12 @@ export class Client {
   #caughtUp(channel) {
     this.#catchingUp.delete(channel);
     this.#agree(channel);
+    if (this.#replay && !this.#replay.accepted) this.#goBack();
   }
 
   #listen({ time, newest, cursors }) {
     for (const channel of this.#wanted.keys()) {
-      if (cursors[channel] && !this.#catchingUp.has(channel)) this.cursors[channel] = cursors[channel];
+      if (cursors[channel] && !this.#catchingUp.has(channel) && !this.#rests(channel)) this.cursors[channel] = cursors[channel];
     }
     const ticks = newest.ticks ?? 0;
     if (!this.#moved) this.#moved = ticks;
@@ -179,8 +313,8 @@ export class Client {
     this.#handlers.state(time - this.#moved > QUIET_MS ? "quiet" : "live");
   }
 
-  #send(method, params) {
-    this.#socket.send(JSON.stringify({ method, params }));
+  #send(method, params, req_id) {
+    this.#socket.send(JSON.stringify({ method, params, req_id }));
   }
 
   /** A connection that says nothing, not even heartbeats, is as good as lost. */

@@ -140,7 +140,7 @@ def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int =
     introduce(settings, codec, clients.producer(settings.kafka))
     result = asyncio.run(_run(settings, seconds, rate, kills, random.Random(seed)))
     traders: list[Trader] = result[1]
-    oracle = _topic(settings)
+    oracle = topic_of(settings)
     outcome = result[0]
     outcome.ticks = sum(len(ticks) for ticks in oracle.values())
     for number, trader in enumerate(traders):
@@ -150,7 +150,7 @@ def run(settings: Settings, seconds: float, rate: float, kills: int, seed: int =
         for symbol, heard in (*trader.over, *trader.heard.items()):
             outcome.delivered += heard.count
             ended = symbol in trader.heard
-            problem = _compared(heard, oracle.get(symbol, []), to_the_end=ended)
+            problem = compared(heard, oracle.get(symbol, []), to_the_end=ended)
             if problem:
                 outcome.problems.append(f"client {number}, {symbol}: {problem}")
     return outcome
@@ -164,7 +164,7 @@ async def _run(
     result = Result()
     env = environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
     load = [sys.executable, "-m", "tests.acceptance.gateway_load", "--rate", str(rate), "--seconds", str(seconds)]
-    async with _gateway(served, result) as kill:
+    async with KillableGateway(served, result) as kill:
         writing = await asyncio.create_subprocess_exec(*load, env=env, cwd=ROOT)
         traders = [Trader(Client(f"http://127.0.0.1:{port}"), random.Random(draw.random())) for _ in range(CLIENTS)]
         for trader in traders:
@@ -188,7 +188,7 @@ async def _run(
     return result, traders
 
 
-class _gateway:  # noqa: N801 - used as a context manager only
+class KillableGateway:
     """A gateway that can be killed the hard way and is started again."""
 
     def __init__(self, settings: Settings, result: Result) -> None:
@@ -208,7 +208,7 @@ class _gateway:  # noqa: N801 - used as a context manager only
         await asyncio.to_thread(self._child.__exit__)
 
 
-def _topic(settings: Settings) -> dict[str, list[tuple[int, int, float, float]]]:
+def topic_of(settings: Settings) -> dict[str, list[tuple[int, int, float, float]]]:
     """Each symbol's ticks as they stand in the topic: number, time, bid, ask."""
     found: dict[str, list[tuple[int, int, float, float]]] = {}
     codec = connect(settings)
@@ -222,7 +222,7 @@ def _topic(settings: Settings) -> dict[str, list[tuple[int, int, float, float]]]
 
 def _caught_up(settings: Settings, traders: list[Trader]) -> None:
     """Wait until everybody has the last tick of what it follows, or for too long."""
-    last = {symbol: ticks[-1][0] for symbol, ticks in _topic(settings).items()}
+    last = {symbol: ticks[-1][0] for symbol, ticks in topic_of(settings).items()}
     deadline = time.monotonic() + CATCH_UP_SECONDS
     while time.monotonic() < deadline:
         if all(
@@ -235,7 +235,7 @@ def _caught_up(settings: Settings, traders: list[Trader]) -> None:
     time.sleep(1)  # what comes twice would come now
 
 
-def _compared(heard: Heard, ticks: list[tuple[int, int, float, float]], *, to_the_end: bool) -> str:
+def compared(heard: Heard, ticks: list[tuple[int, int, float, float]], *, to_the_end: bool) -> str:
     if heard.problem:
         return heard.problem
     if heard.first is None:

@@ -1,18 +1,27 @@
-// Follows all ticks with the JavaScript client until enough have come, and prints the rows of each message.
+// Follows all ticks with the JavaScript client until enough have come, or plays what JSON says (a seek) and then follows
+// that; prints the rows of each message.
 import { readFileSync } from "node:fs";
 
 const source = readFileSync(new URL("../../gateway/page/client.js", import.meta.url));
 const { Client } = await import(`data:text/javascript;base64,${source.toString("base64")}`);
-const [url, token, enough] = process.argv.slice(2);
+const [url, token, enough, seek] = process.argv.slice(2);
 let count = 0;
+let connections = 0;
 const client = new Client(url, {
-  state: (name) => console.log(JSON.stringify({ state: name })),
+  state: (name) => {
+    connections += name === "connecting";
+    console.log(JSON.stringify({ state: name }));
+  },
   error: (text) => console.log(JSON.stringify({ error: text })),
   message: ({ channel, type, data }) => {
-    if (channel !== "ticks" || !["snapshot", "update", "resumed", "history_lost"].includes(type)) return;
+    if (channel === "replay") console.log(JSON.stringify({ replay: data[0] }));
+    if (channel === "replay" && connections > 1 && data[0].speed !== "max") client.speed("max");
+    if (channel !== "ticks" && !(seek && channel === "bars")) return;
+    if (!["snapshot", "update", "resumed", "history_lost", "replay"].includes(type)) return;
     console.log(JSON.stringify({ type, data }));
-    count += type === "update" ? data.length : 0;
+    count += type === "update" ? data.filter((row) => "ts_event" in row).length : 0;
     if (count >= Number(enough)) client.close();
   },
 }, { token: token || undefined });
-client.follow([{ channel: "ticks", symbol: "*" }]);
+if (seek) client.seek(JSON.parse(seek));
+else client.follow([{ channel: "ticks", symbol: "*" }]);

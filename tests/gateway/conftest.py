@@ -13,10 +13,12 @@ import jsonschema
 import pytest
 
 from gateway.asyncapi import answers
+from gateway.past import order
 from infra import kafka as clients
 from infra import provision
 from infra.registry import client as registry
 from infra.settings import GatewaySettings, KafkaSettings, RegistrySettings, Settings
+from schemas.codec import to_avro
 from schemas.registry import Registry
 from tests.gateway.market import FakeMarket
 from tests.support import Child
@@ -135,6 +137,19 @@ def described(message: dict[str, Any]) -> None:
     if not _DESCRIBED.is_valid(message):
         shown = jsonschema.exceptions.best_match(_DESCRIBED.iter_errors(message))
         raise AssertionError(f"{message}: {shown}")
+
+
+def rows_of(records: list[Any], **more: Any) -> list[dict[str, Any]]:
+    """Records as clients see them."""
+    return [to_avro(record) | more for record in records]
+
+
+def happened(*markets: FakeMarket, timeframes: tuple[str, ...] = (), since: int = 0, to: int = 2**60) -> list[Any]:
+    """What a replay should tell, in order."""
+    ticks = [tick for market in markets for tick in market.ticks if since <= tick.ts_event < to]
+    bars = [bar for market in markets for bar in market.closed if bar.timeframe in timeframes]
+    inside = [bar for bar in bars if since <= bar.ts_close < to]
+    return sorted(rows_of(ticks) + rows_of(inside, closed=True), key=order)
 
 
 async def holds(condition: Callable[[], object], seconds: float = 60) -> None:

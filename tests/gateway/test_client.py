@@ -15,12 +15,13 @@ import pytest
 import websockets
 
 from gateway.client import Client, GatewayError
+from gateway.past import order
 from gateway.tokens import TokenFile
 from infra import ports
 from infra.settings import GatewaySettings
 from schemas.codec import to_avro
-from tests.gateway.conftest import Desk, holds
-from tests.gateway.market import FakeMarket
+from tests.gateway.conftest import Desk, happened, holds
+from tests.gateway.market import START, FakeMarket
 from tests.support import ROOT, Child, environment
 
 NODE = shutil.which("node")
@@ -97,6 +98,70 @@ async def test_the_javascript_client_comes_back_as_well(desk: Desk, eurusd: Fake
     got = [row for each in heard if each.get("type") == "update" for row in each["data"]]
     assert got == [to_avro(tick) for tick in eurusd.ticks[before:]]
     assert [each["type"] for each in heard if each.get("type") == "snapshot"] == ["snapshot"]
+
+
+@pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
+async def test_both_clients_go_on_in_the_past_where_they_were(
+    desk: Desk, eurusd: FakeMarket, xauusd: FakeMarket
+) -> None:
+    gateway = GatewaySettings(port=ports.free_port(), heartbeat_seconds=1)
+    settings = desk.settings.model_copy(update={"gateway": gateway})
+    played = {"time": START, "symbol": ["EURUSD", "XAUUSD"], "timeframe": ["M1"], "speed": 2_000}
+    script = str(ROOT / "tests" / "gateway" / "client.mjs")
+    command = [NODE, "--experimental-websocket", "--no-warnings", script]
+    node = await asyncio.create_subprocess_exec(
+        *map(str, command), f"ws://127.0.0.1:{gateway.port}/v1/ws", "", "10", json.dumps(played),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {"python": [], "node": []}
+    live: set[str] = set()
+
+    async def listen_to_node() -> None:
+        assert node.stdout is not None
+        while line := await node.stdout.readline():
+            heard = json.loads(line)
+            assert "error" not in heard, heard
+            live.update({"node"} if heard.get("replay", {}).get("state") == "live" else ())
+            told["node"].append((heard.get("type"), heard.get("data", [])))
+
+    async def listen(client: Client) -> None:
+        connections = 0
+        async for message in client:
+            assert message.type != "error", message
+            connections += message.type == "connected"
+            if message.channel == "replay":
+                live.update({"python"} if message.rows[0]["state"] == "live" else ())
+                if connections > 1 and message.rows[0]["speed"] != "max":
+                    await client.speed("max")
+            elif message.channel in {"ticks", "bars"}:
+                told["python"].append((message.type, message.rows))
+
+    def rows(which: str) -> list[dict[str, Any]]:
+        return [row for kind, rows in told[which] if kind in {"replay", "update"} for row in rows]
+
+    async with Client(f"http://127.0.0.1:{gateway.port}") as client:
+        await client.subscribe("ticks", "XAU*")
+        await client.seek(START, "EURUSD", "XAUUSD", timeframes=["M1"], speed=2_000)
+        listening = [asyncio.create_task(each) for each in (listen_to_node(), listen(client))]
+        try:
+            with Child(settings, "gateway") as child:
+                await holds(lambda: all(len(rows(each)) > 200 for each in told))
+                child.kill()
+            assert not live
+            with Child(settings, "gateway"):
+                await holds(lambda: live == {"python", "node"})
+                await asyncio.to_thread(eurusd.publish, 10)
+                wanted = happened(eurusd, xauusd, timeframes=("M1",), since=START)
+                await holds(lambda: all(len(rows(each)) >= len(wanted) for each in told))
+                await holds(lambda: any(kind == "snapshot" for kind, _ in told["python"]))
+                await asyncio.wait_for(node.wait(), 60)
+        finally:
+            if node.returncode is None:
+                node.kill()
+            listening[1].cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+    assert {which: sorted(rows(which), key=order) == wanted for which in told} == {"python": True, "node": True}
+    assert [kind for kind, _ in told["node"] if kind == "snapshot"] == []
 
 
 async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -> None:

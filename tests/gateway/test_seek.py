@@ -10,25 +10,12 @@ from typing import Any
 import pytest
 
 from gateway.past import is_bar, order
-from schemas.codec import to_avro
-from tests.gateway.conftest import Connect, Talk, settled
+from tests.gateway.conftest import Connect, Talk, happened, rows_of, settled
 from tests.gateway.market import MINUTE, START, FakeMarket
 
 pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 PAST = {"ticks", "bars"}
-
-
-def rows(records: list[Any], **more: Any) -> list[dict[str, Any]]:
-    return [to_avro(record) | more for record in records]
-
-
-def happened(*markets: FakeMarket, timeframes: tuple[str, ...] = (), since: int = 0, to: int = 2**60) -> list[Any]:
-    """What a replay should tell, in order."""
-    ticks = [tick for market in markets for tick in market.ticks if since <= tick.ts_event < to]
-    bars = [bar for market in markets for bar in market.closed if bar.timeframe in timeframes]
-    inside = [bar for bar in bars if since <= bar.ts_close < to]
-    return sorted(rows(ticks) + rows(inside, closed=True), key=order)
 
 
 async def seek(talk: Talk, **params: Any) -> dict[str, Any]:
@@ -84,14 +71,14 @@ async def test_what_is_live_rests_until_the_connection_comes_back(
     assert not any(message.get("channel") in {"ticks", "bars.live"} for message in talk.heard[heard:])
     await talk.say("live", req_id=4)
     snapshot = await talk.until(lambda message: message.get("type") == "snapshot")
-    assert (snapshot["channel"], snapshot["data"]) == ("ticks", rows(xauusd.ticks[-1:]))
+    assert (snapshot["channel"], snapshot["data"]) == ("ticks", rows_of(xauusd.ticks[-1:]))
     bars = await talk.until(lambda message: message.get("type") == "snapshot")
-    assert bars["data"] == rows([xauusd.open["M1"]], closed=False)
+    assert bars["data"] == rows_of([xauusd.open["M1"]], closed=False)
     listed = await talk.until(lambda message: message.get("method") == "subscriptions")
     assert [each["channel"] for each in listed["result"]] == ["events", "ticks", "bars.live"]
     await asyncio.to_thread(xauusd.publish, 1)
     update = await talk.until(lambda message: message.get("channel") == "ticks")
-    assert (update["type"], update["data"]) == ("update", rows(xauusd.ticks[-1:]))
+    assert (update["type"], update["data"]) == ("update", rows_of(xauusd.ticks[-1:]))
 
 
 async def test_pause_step_and_speed(connect: Connect, eurusd: FakeMarket) -> None:
