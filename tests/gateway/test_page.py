@@ -14,7 +14,7 @@ from gateway.tokens import TokenFile
 from infra import ports
 from infra.settings import GatewaySettings
 from tests.gateway.conftest import Desk
-from tests.gateway.market import FakeMarket
+from tests.gateway.market import MINUTE, START, FakeMarket
 from tests.support import Child, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka, pytest.mark.one_broker]
@@ -135,7 +135,8 @@ COUNT_BARS = """async () => {
   const shown = () => series.bars.map((one) => [one.number, one.revision, series.place(one)]);
   for (const one of [bar(2, 5003), bar(0, 1000), bar(1, 5003), bar(3, 5009)]) series.add(one);
   const before = shown();
-  const chart = new Chart(document.body.appendChild(document.createElement("div")), { more() {}, pointed() {}, away() {} });
+  const nothing = { more() {}, pointed() {}, away() {} };
+  const chart = new Chart(document.body.appendChild(document.createElement("div")), nothing);
   chart.show(series, 5, true);
   const late = bar(3, 5005, 1), open = bar(4, 6000, 0, false);
   series.add(late);
@@ -173,9 +174,9 @@ def test_the_choice_survives_a_reload_and_colours_switch(page: Page, complaints:
 def test_what_the_address_names_is_shown_when_it_comes_and_scrolled_back(desk: Desk, blank: Page) -> None:
     blank.goto(f"{desk.url}#GBPUSD/M1")
     blank.wait_for_selector(BARS.format("EURUSD", "M1"))
-    gbpusd = FakeMarket(desk.settings, desk.eurusd.codec, "GBPUSD", 1.27)
+    gbpusd = FakeMarket(desk.settings, desk.eurusd.codec, "GBPUSD", 1.27, time=START - 1_260 * MINUTE)
     gbpusd.introduce()
-    gbpusd.publish(1_250, step=60_000)
+    gbpusd.publish(1_250, step=MINUTE)
     blank.wait_for_selector(BARS.format("GBPUSD", "M1"))
     eventually(lambda: int(shown(blank, "bars")) >= 1_000)
     blank.locator("#chart").focus()
@@ -193,8 +194,8 @@ def test_a_replay_steps_plays_and_arrives_in_the_present(page: Page, complaints:
     expect(page.locator("body")).to_have_attribute("data-mode", "past")
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
     began = int(shown(page, "last-time"))
-    expect(page.locator("#bid")).not_to_have_text("–")
-    expect(page.locator("#watch-XAUUSD")).to_contain_text("–")
+    expect(page.locator("#bid")).to_contain_text("1.0")
+    expect(page.locator("#watch-XAUUSD")).not_to_contain_text("2")
 
     def to_next_bar() -> bool:
         page.locator("#replay-bar").click()
