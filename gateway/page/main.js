@@ -1,305 +1,344 @@
-// The page: pickers, quote, chart and connection put together.
+// The page: its parts put together.
 //
 // For tests and automation, <main> tells what is shown: data-symbol, data-timeframe, data-bars (how many),
-// data-last-time (opening of the last bar, epoch ms), data-last-close and data-updates (live changes drawn).
+// data-first-time and data-last-time (opening of the first and the last bar, epoch ms), data-last-close and
+// data-updates (changes drawn); <body> has data-mode, "live" or "past".
 
+import { Api } from "./api.js";
 import { Chart } from "./chart.js";
 import { Client } from "./client.js";
-import { Series } from "./series.js";
+import { Console } from "./console.js";
+import { minute } from "./format.js";
+import { History } from "./history.js";
+import { keys } from "./keys.js";
+import { Latency } from "./latency.js";
+import { legend } from "./legend.js";
+import { Link } from "./link.js";
+import { Log } from "./log.js";
+import { Past } from "./past.js";
+import { Quote } from "./quote.js";
+import { Replay } from "./replay.js";
+import { Symbols } from "./symbols.js";
+import { theme } from "./theme.js";
+import { Timeframes } from "./timeframes.js";
+import { views } from "./views.js";
+import { Watch } from "./watch.js";
+import { listened } from "./wire.js";
 
-const PAGE_OF_BARS = 1000;
-const FIRST_SYMBOL = "EURUSD"; // where there is one
-const FIRST_SYMBOL_MS = 500;
-const SYMBOLS_MS = 10_000;
+const WATCH_INTERVAL_MS = 250;
+const SPARK_BARS = 30;
+const SPARK_TIMEFRAME = "M5"; // or the first one
+const BARS_BACK = 60;
+const GAP_KINDS = ["gap", "correction"];
 const $ = (id) => document.getElementById(id);
 const stage = document.querySelector("main");
 
-const specs = new Map();
-let series = new Series("", "");
 let updates = 0;
-let loading = false;
-let exhausted = false;
 let pointed = null;
-let shownBid = null;
 
-const token = sessionStorage.getItem("token"); // of a gateway that asks for one: arbitrex token create
-
-/** Ask for a token, and begin anew with it. */
-function askToken() {
+const api = new Api(() => {
   $("ask-token").hidden = false;
   $("token").focus();
-  $("token").onchange = () => {
-    sessionStorage.setItem("token", $("token").value.trim());
-    location.reload();
-  };
-}
-
-async function get(path, parameters = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(`v1/${path}?${new URLSearchParams(parameters)}`, { headers });
-  const body = await response.json();
-  if (response.status === 401) askToken();
-  if (!response.ok) throw new Error(body.error.message);
-  return body;
-}
-
-const digitsOf = (symbol) => specs.get(symbol)?.digits ?? 5;
-const clock = (ms) => new Date(ms).toISOString().slice(11, 23);
-const minute = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+});
+$("token").addEventListener("change", () => api.use($("token").value.trim()));
 
 function notice(text) {
   $("notice").hidden = !text;
   $("notice").textContent = text ?? "";
 }
 
-function state(name) {
-  const words = { connecting: "connecting", live: "live", quiet: "feed quiet", lost: "connection lost", refused: "token needed" };
-  $("state").dataset.state = name;
-  $("state").lastElementChild.textContent = words[name];
-}
+const symbols = new Symbols(api, { known, wanted: choose, failed: notice });
+const latency = new Latency();
+const link = new Link(latency);
+const quote = new Quote();
+const history = new History(api, draw);
+const past = new Past(api, history, () => client.now, { ticks: quotes, bars: take, state: inThePast, present });
+const replay = new Replay({
+  seek,
+  play: (playing) => past.play(playing),
+  speed: (speed) => past.speed(speed),
+  step: (params) => past.step(params.ticks ? params : { timeframe: history.series.timeframe }),
+  live: () => past.live(),
+});
+const log = new Log($("lines"), $("log-filter"));
+const chart = new Chart($("chart"), {
+  more: () => history.older(),
+  pointed: (place) => {
+    pointed = place;
+    tellBar();
+  },
+  away: (is) => ($("newest").hidden = !is),
+});
+const watch = new Watch($("watch"), $("filter"), { chosen: pick, digits: (symbol) => symbols.digits(symbol) });
+const timeframes = new Timeframes($("timeframes"), (name) => symbols.choose(history.series.symbol, name));
 
-/** A price with its last two digits of a pip large, the way dealers read it. */
-function price(element, value, digits, way) {
-  if (value === undefined || value === null) {
-    element.textContent = "–";
-    return;
-  }
-  const text = value.toFixed(digits);
-  const cut = digits === 3 || digits === 5 ? 1 : 0;
-  const pips = document.createElement("b");
-  pips.textContent = text.slice(text.length - 2 - cut, text.length - cut);
-  element.replaceChildren(text.slice(0, text.length - 2 - cut), pips, text.slice(text.length - cut));
-  if (way) {
-    element.dataset.move = way;
-    requestAnimationFrame(() => requestAnimationFrame(() => delete element.dataset.move));
-  }
-}
-
-function quote(tick) {
-  const digits = digitsOf(tick.symbol);
-  const way = shownBid === null || tick.bid === shownBid ? "" : tick.bid > shownBid ? "up" : "down";
-  shownBid = tick.bid;
-  price($("bid"), tick.bid, digits, way);
-  price($("ask"), tick.ask, digits, way);
-  spread(Math.round((tick.ask - tick.bid) * 10 ** digits), digits);
-  $("time").textContent = `${clock(tick.ts_event)} UTC`;
-  document.title = `${tick.symbol} ${tick.bid.toFixed(digits)} · Arbitrex`;
-}
-
-/** In pips where prices have a fractional one, else in points. */
-function spread(points, digits) {
-  const unit = document.createElement("small");
-  const pips = digits === 3 || digits === 5;
-  unit.textContent = pips ? " pips" : " points";
-  $("spread").replaceChildren(pips ? (points / 10).toFixed(1) : String(points), unit);
-}
-
-function legend() {
+function tellBar() {
+  const { series, breaks } = history;
   const bar = (pointed === null ? undefined : series.get(pointed)) ?? series.last;
-  const line = $("legend");
-  if (!bar) return line.replaceChildren();
-  const digits = digitsOf(bar.symbol);
-  const part = (name, value, way = "") => {
-    const number = document.createElement("b");
-    number.textContent = value;
-    number.dataset.way = way;
-    return [`${name} `, number, "   "];
-  };
-  const way = bar.close < bar.open ? "down" : "up";
-  const flags = [bar.closed ? "" : "open", bar.status === "final" || !bar.closed ? "" : bar.status].filter(Boolean);
-  return line.replaceChildren(
-    `${minute(bar.ts_open)}   `,
-    ...part("O", bar.open.toFixed(digits), way),
-    ...part("H", bar.high.toFixed(digits), way),
-    ...part("L", bar.low.toFixed(digits), way),
-    ...part("C", bar.close.toFixed(digits), way),
-    ...part("Ticks", bar.tick_volume),
-    flags.join(" · "),
-  );
+  legend($("legend"), bar, symbols.digits(series.symbol), bar && breaks.get(bar.ts_open));
 }
 
 function tell() {
+  const { series } = history;
   Object.assign(stage.dataset, {
     symbol: series.symbol,
     timeframe: series.timeframe,
     bars: series.size,
+    firstTime: series.first?.ts_open ?? "",
     lastTime: series.last?.ts_open ?? "",
     lastClose: series.last?.close ?? "",
     updates,
   });
-  $("facts").textContent = series.size ? `${series.size} bars since ${minute(series.first.ts_open)} UTC` : "";
-  legend();
+  $("facts").textContent = series.size ? `${series.size.toLocaleString("en")} bars since ${minute(series.first.ts_open)} UTC` : "";
+  tellBar();
 }
 
-const chart = new Chart($("chart"), {
-  more: () => older(),
-  pointed: (place) => {
-    pointed = place;
-    legend();
-  },
-});
-
-function draw(fresh = false) {
-  chart.show(series, digitsOf(series.symbol), fresh);
+function draw({ fresh }) {
+  chart.show(history.series, symbols.digits(history.series.symbol), fresh);
+  chart.separate(history.breaks);
   tell();
 }
 
-/** Take bars in; those at the end are drawn at once, anything older redraws the whole. */
+/** Take live bars in; those at the end are drawn at once, anything older redraws the whole. */
 function take(bars) {
+  const { series } = history;
   const changed = bars.filter((bar) => series.add(bar)).sort((a, b) => a.ts_open - b.ts_open || a.number - b.number);
   if (!changed.length) return;
   updates += changed.length;
-  if (!changed.every((bar) => chart.update(bar, series.place(bar)))) chart.show(series, digitsOf(series.symbol), false);
+  if (changed.every((bar) => chart.update(bar, series.place(bar)))) tell();
+  else draw({ fresh: false });
   notice();
-  tell();
 }
 
-/** History of what is chosen; run again after each reconnection, since bars closed meanwhile. */
-async function load(fresh) {
-  const mine = series;
-  loading = true;
+async function load() {
+  const { series } = history;
   try {
-    const { bars } = await get("bars", { symbol: mine.symbol, timeframe: mine.timeframe, limit: PAGE_OF_BARS });
-    if (mine !== series) return;
-    for (const bar of bars) series.add(bar);
-    exhausted = bars.length < PAGE_OF_BARS;
-    draw(fresh);
-    notice(series.size ? "" : `No bars of ${mine.symbol} ${mine.timeframe} yet`);
+    await history.load();
+    if (series === history.series) notice(series.size ? "" : `No bars of ${series.symbol} ${series.timeframe} yet`);
   } catch (error) {
-    if (mine === series) notice(`History is not available: ${error.message}`);
-  } finally {
-    if (mine === series) loading = false;
+    if (series === history.series) notice(`History is not available: ${error.message}`);
   }
 }
 
-async function older() {
-  if (loading || exhausted || !series.size) return;
-  const mine = series;
-  loading = true;
-  try {
-    const to = mine.first.ts_open + (mine.first.day == null ? 0 : 1); // two of a day may open at once
-    const parameters = { symbol: mine.symbol, timeframe: mine.timeframe, to, limit: PAGE_OF_BARS };
-    const { bars } = await get("bars", parameters);
-    if (mine !== series) return;
-    exhausted = bars.length < PAGE_OF_BARS;
-    for (const bar of bars) series.add(bar);
-    if (bars.length) draw();
-  } catch {
-    exhausted = true; // what is shown stays; the next choice tries again
-  } finally {
-    if (mine === series) loading = false;
+const client = { now: null, wanted: true };
+const INTERNAL = 500; // such an error only pauses a replay
+
+function connect() {
+  client.wanted = true;
+  client.now = new Client(base(), {
+    state: (name) => {
+      if (!client.wanted) return;
+      link.state(name);
+      hand.connected(name !== "refused");
+    },
+    reconnected: () => {
+      if (history.series.symbol && !past.active) load();
+    },
+    error: (text, message) => {
+      hand.refused(message);
+      if (message.method === "seek" && message.code !== INTERNAL) queueMicrotask(() => past.active && past.live());
+      if (!message.symbol) notice(text);
+    },
+    message: receive,
+  }, { token: api.token, WebSocket: listened(hear), cursors: client.now?.cursors });
+  follow();
+  if (past.active) seek(past.time);
+}
+
+function base() {
+  const url = new URL("v1/ws", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}
+
+function disconnect() {
+  client.wanted = false;
+  client.now.close();
+  link.state("closed");
+  hand.connected(false);
+}
+
+function hear(event) {
+  latency.hear(event);
+  log.hear(event);
+}
+
+function receive(message) {
+  const { channel, type, data } = message;
+  if (channel === "replay") {
+    past.update(data);
+  } else if (channel === "status") {
+    link.status(type, data);
+  } else if (channel === "events") {
+    const { symbol } = history.series;
+    if (type === "update" && data.some((event) => GAP_KINDS.includes(event.kind) && (event.symbol ?? symbol) === symbol)) explain();
+  } else if (past.fits(message)) {
+    market(message);
   }
 }
 
-const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-const base = new URL("v1/ws", location.href);
-base.protocol = scheme;
-const connection = new Client(base.href, {
-  state,
-  reconnected: () => {
-    if (series.symbol) load(series.size === 0);
-  },
-  error: notice,
-  message: ({ channel, type, data }) => {
-    if (channel === "ticks") {
-      const mine = data.filter((tick) => tick.symbol === series.symbol);
-      if (mine.length) quote(mine.at(-1));
-    } else if (channel === "bars.live" || channel === "bars") {
-      take(data.filter((bar) => series.holds(bar)));
-    }
-  },
-}, { token });
-
-function choose(symbol, timeframe) {
-  series = new Series(symbol, timeframe);
-  shownBid = null;
-  pointed = null;
-  exhausted = false;
-  $("name").textContent = symbol;
-  for (const id of ["bid", "ask", "spread", "time"]) $(id).textContent = "–";
-  $("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${timeframe}`);
-  $("symbol").value = symbol;
-  for (const button of $("timeframes").children) {
-    const chosen = button.dataset.timeframe === timeframe;
-    button.setAttribute("aria-checked", chosen);
-    button.tabIndex = chosen ? 0 : -1;
+/** Ticks and bars of the time that is shown. */
+function market({ channel, type, data }) {
+  if (channel === "ticks") {
+    if (past.active) past.ticks(data);
+    else quotes(data);
+    if (type === "update") latency.ticks(data.filter(({ symbol }) => symbol === history.series.symbol));
+  } else {
+    if (channel === "bars") watch.bars(data.filter(({ timeframe }) => timeframe === sparkTimeframe()));
+    take(data.filter((bar) => history.series.holds(bar)));
   }
-  history.replaceState(null, "", `#${encodeURIComponent(symbol)}/${timeframe}`);
-  draw(true);
-  notice("Loading…");
-  connection.follow([
+}
+
+function quotes(ticks) {
+  watch.ticks(ticks);
+  const mine = ticks.filter(({ symbol }) => symbol === history.series.symbol);
+  if (mine.length) quote.show(mine.at(-1));
+}
+
+function explain() {
+  history.explain().catch(() => {});
+}
+
+const sparkTimeframe = () => (symbols.timeframes.includes(SPARK_TIMEFRAME) ? SPARK_TIMEFRAME : symbols.timeframes[0]);
+
+/** Tell the client all that the parts of the page want to hear of. */
+function follow() {
+  const { symbol, timeframe } = history.series;
+  if (!symbol) return client.now.follow(hand.wanted);
+  const all = api.token ? symbols.names : "*"; // a token may allow only some
+  return client.now.follow([
     { channel: "ticks", symbol },
     { channel: "bars", symbol, timeframe },
     { channel: "bars.live", symbol, timeframe },
+    { channel: "ticks", symbol: all, interval: WATCH_INTERVAL_MS },
+    { channel: "bars", symbol: all, timeframe: sparkTimeframe(), snapshot: SPARK_BARS },
+    { channel: "events", symbol: all },
+    ...hand.wanted,
   ]);
-  load(true);
 }
 
-function timeframePicker(timeframes) {
-  const group = $("timeframes");
-  group.replaceChildren(
-    ...timeframes.map((name) => {
-      const button = document.createElement("button");
-      Object.assign(button, { type: "button", textContent: name });
-      button.setAttribute("role", "radio");
-      button.dataset.timeframe = name;
-      button.addEventListener("click", () => choose(series.symbol, name));
-      return button;
-    }),
-  );
-  group.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const next = (timeframes.indexOf(series.timeframe) + step + timeframes.length) % timeframes.length;
-    choose(series.symbol, timeframes[next]);
-    group.children[next].focus();
-  });
+function known(names, { world, timeframes: all }) {
+  if (world !== "main") $("world").textContent = world;
+  $("symbol").replaceChildren(...names.map((name) => new Option(name, name)));
+  $("symbol").value = history.series.symbol;
+  watch.know(names);
+  hand.know(names, all);
+  if (!$("timeframes").childElementCount) timeframes.know(all);
+  if (api.token && history.series.symbol) follow();
 }
 
-function theme() {
-  const preferred = matchMedia("(prefers-color-scheme: light)");
-  const apply = (name) => {
-    document.documentElement.dataset.theme = name;
-    chart.paint();
-    if (series.size) draw();
-  };
-  apply(localStorage.getItem("theme") ?? (preferred.matches ? "light" : "dark"));
-  preferred.addEventListener("change", () => {
-    if (!localStorage.getItem("theme")) apply(preferred.matches ? "light" : "dark");
-  });
-  $("theme").addEventListener("click", () => {
-    const next = document.documentElement.dataset.theme === "light" ? "dark" : "light";
-    localStorage.setItem("theme", next);
-    apply(next);
-  });
-}
-
-/** Symbols appear with their first tick: the list is asked for again and again, often until there is one. */
-async function start() {
-  try {
-    const { world, timeframes, symbols } = await get("symbols");
-    const known = specs.size;
-    for (const spec of symbols) specs.set(spec.symbol, spec);
-    if (specs.size > known) {
-      $("symbol").replaceChildren(...[...specs.keys()].sort().map((name) => new Option(name, name)));
-      $("symbol").value = series.symbol;
-    }
-    if (!known && symbols.length) {
-      if (world !== "main") $("world").textContent = world;
-      $("symbol").addEventListener("change", () => choose($("symbol").value, series.timeframe));
-      timeframePicker(timeframes);
-      const [symbol, timeframe] = decodeURIComponent(location.hash.slice(1)).split("/");
-      const first = specs.has(FIRST_SYMBOL) ? FIRST_SYMBOL : symbols[0].symbol;
-      choose(specs.has(symbol) ? symbol : first, timeframes.includes(timeframe) ? timeframe : timeframes[0]);
-    } else if (!specs.size) {
-      notice("Waiting for the first symbol…");
-    }
-  } catch (error) {
-    if (!specs.size) notice($("ask-token").hidden ? `The gateway does not answer: ${error.message}` : "");
+/** Show a symbol and timeframe, at the time that is shown. */
+function choose(symbol, timeframe) {
+  $("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${timeframe}`);
+  $("symbol").value = symbol;
+  timeframes.select(timeframe);
+  watch.select(symbol);
+  if (past.active) {
+    seek(past.time, symbol, timeframe);
+    follow();
+    return;
   }
-  if ($("ask-token").hidden) setTimeout(start, specs.size ? SYMBOLS_MS : FIRST_SYMBOL_MS);
+  history.begin(symbol, timeframe);
+  begin();
+  follow();
+  load();
 }
 
-theme();
-start();
+/** Nothing of what was shown counts any more. */
+function begin() {
+  const { symbol } = history.series;
+  pointed = null;
+  quote.begin(symbol, symbols.digits(symbol));
+  draw({ fresh: true });
+  notice("Loading…");
+}
+
+/** Go to a moment of the past. */
+async function seek(time, symbol = history.series.symbol, timeframe = history.series.timeframe) {
+  if (!past.active) past.speed(replay.speed);
+  watch.clear();
+  const gone = past.seek(time, { symbol, timeframe, finest: symbols.timeframes[0], spec: symbols.spec(symbol) });
+  begin();
+  const { series } = history;
+  try {
+    await gone;
+    if (series === history.series) notice(series.size ? "" : `No bars of ${symbol} ${timeframe} before that`);
+  } catch (error) {
+    if (series === history.series) notice(`The past is not available: ${error.message}`);
+  }
+}
+
+function inThePast(state, time) {
+  document.body.dataset.mode = "past";
+  link.past(true);
+  $("replay").hidden = false;
+  $("replay-open").setAttribute("aria-pressed", "true");
+  replay.state(state, time);
+}
+
+/** The past is over: begin anew, with the present. */
+function present() {
+  const { symbol, timeframe } = history.series;
+  document.body.dataset.mode = "live";
+  link.past(false);
+  $("replay").hidden = true;
+  $("replay-open").setAttribute("aria-pressed", "false");
+  watch.clear();
+  choose(symbol, timeframe);
+}
+
+/** Into the past, to the bar under the pointer or an hour of bars back. */
+async function openPast() {
+  const { series } = history;
+  if (past.active || !series.size) return;
+  const bar = (pointed === null ? undefined : series.get(pointed)) ?? series.bars.at(-BARS_BACK) ?? series.first;
+  const { symbol } = series;
+  const longest = symbols.timeframes.findLast((name) => !name.includes(":"));
+  const [{ bars, tick }, { bars: oldest }] = await Promise.all([
+    api.get("latest", { symbol }),
+    api.get("bars", { symbol, timeframe: longest, from: 0, limit: 1 }),
+  ]);
+  const first = Math.min(series.first.ts_open, ...[...oldest, ...bars].map(({ first_tick_ts }) => first_tick_ts));
+  replay.range(first, tick?.ts_event ?? Date.now());
+  seek(bar.ts_open);
+}
+
+/** A symbol of the watch list was picked. */
+function pick(symbol) {
+  if (symbol !== history.series.symbol) symbols.choose(symbol, history.series.timeframe);
+  if (document.activeElement !== $("watch")) views.show("chart");
+}
+
+const hand = new Console({
+  changed: follow,
+  connect,
+  disconnect,
+  pause: () => log.pause(),
+  clear: () => log.clear(),
+});
+$("symbol").addEventListener("change", () => symbols.choose($("symbol").value, history.series.timeframe));
+$("newest").addEventListener("click", () => chart.toNewest());
+$("replay-open").addEventListener("click", () => (past.active ? past.live() : openPast()));
+$("help-open").addEventListener("click", () => $("help").showModal());
+views.begin(() => log.open());
+theme($("theme"), () => {
+  chart.paint();
+  watch.paint();
+});
+keys({
+  "/": () => views.show("watch") || $("filter").focus(),
+  m: () => views.toggleLog(),
+  r: () => openPast(),
+  " ": () => past.active && replay.toggle(),
+  ".": () => past.active && replay.tick(),
+  ",": () => past.active && replay.bar(),
+  l: () => past.active && past.live(),
+  t: () => $("theme").click(),
+  "?": () => $("help").showModal(),
+  ...Object.fromEntries([...Array(9).keys()].map((index) => [
+    String(index + 1),
+    () => timeframes.at(index) !== undefined && symbols.choose(history.series.symbol, timeframes.at(index)),
+  ])),
+});
+connect();
+symbols.begin();
