@@ -102,7 +102,9 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
         for each in deaf_ones:
             each.close()
     if not len(found):
-        raise SystemExit(f"no tick arrived in {seconds:.0f} s: the load did not start in time; give more --seconds")
+        raise SystemExit(
+            f"no tick arrived in {seconds:.0f} s; see what load and gateway say above, or give more --seconds"
+        )
     p50, p99, most = np.percentile(found, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
     return (
