@@ -68,11 +68,13 @@ class _Replay:
     id: int = 0
     last: tuple[Any, ...] = ()
     """The last of the rows that were given out, in the order of events."""
+    known: tuple[Any, ...] = ()
+    """The same when this connection began; what was found late comes behind what happened after it."""
     accepted: bool = False
 
     def fresh(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of the rows that were not given out before the connection was lost."""
-        return [row for row in rows if _order(row) > self.last]
+        return [row for row in rows if _order(row) > self.known]
 
     def given(self, rows: list[dict[str, Any]]) -> None:
         self.last = max([self.last, *map(_order, rows)])
@@ -256,6 +258,7 @@ class Client:
         if self._replay:
             self._seeks += 1
             self._replay.id, self._replay.accepted = self._seeks, False
+            self._replay.known = self._replay.last
             await self._say("seek", self._replay.again(), self._seeks)
 
     async def _acknowledged(self, method: str, req_id: object) -> None:

@@ -175,6 +175,7 @@ export class Client {
     if (RESTING.some((channel) => this.#catchingUp.has(channel))) return; // when it has caught up
     const { params, time, last } = this.#replay;
     this.#replay.id = this.#seeks += 1;
+    this.#replay.known = last; // what an earlier connection gave
     this.#send("seek", { ...params, time: Math.max(time, last[0] ?? time) }, this.#replay.id);
   }
 
@@ -237,7 +238,7 @@ export class Client {
   #play(message) {
     const replay = this.#replay;
     if (!replay?.accepted) return;
-    const data = message.data.filter((row) => isAfter(placeOf(row), replay.last));
+    const data = message.data.filter((row) => isAfter(placeOf(row), replay.known));
     if (data.length) this.#handlers.message({ ...message, data });
     for (const row of data) if (isAfter(placeOf(row), replay.last)) replay.last = placeOf(row);
   }

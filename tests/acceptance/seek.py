@@ -269,7 +269,8 @@ def write_day(settings: Settings, start: float, end: float) -> int:
         nothing = np.zeros(len(times))
         columns = TickColumns(
             ts_event=times, ordinal=ordinals(times), bid=ticks["bid"].copy(), ask=ticks["ask"].copy(), last=nothing,
-            volume=nothing, flags=np.full(len(times), 6, np.int64), server_time=times, ts_recv=times * 1_000,
+            volume=np.flatnonzero(wanted).astype(float), flags=np.full(len(times), 6, np.int64), server_time=times,
+            ts_recv=times * 1_000,
         )  # fmt: skip
         values = encode_ticks(columns, header=codec.headers["Tick"], symbol=feed.symbol, feed=feed.name)
         rows += [
