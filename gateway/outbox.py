@@ -123,8 +123,11 @@ class Outbox:
                     self._messages -= 1
                     self._bytes -= packet.size
                 self._seq += 1
-                message = packet.body.message(self._wire.number(self._seq))
-                await self._socket.send_frame(message, self._wire.frame_type)
+                number = self._wire.number(self._seq)
+                if (transport := self._socket.room()) is not None:
+                    transport.write(packet.framed(number))
+                else:
+                    await self._socket.send_frame(packet.body.message(number), self._wire.frame_type)
             if self._lost:
                 self._tell_lost()
                 continue
