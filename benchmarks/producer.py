@@ -27,10 +27,9 @@ from infra.settings import load
 from infra.supervisor.runfile import attached
 from infra.topics import TICKS_RAW
 from infra.worlds import World
-from producers.encoding import encode_ticks
+from producers.encoding import columns, encode_ticks
 from producers.files import lean
 from producers.files.days import DAY_MS, TickDay
-from producers.poll import columns
 from producers.publisher import Publisher
 from schemas.codec import Codec
 from schemas.registry import Registry

@@ -27,8 +27,8 @@ from infra.settings import ProducerSettings
 from infra.symbols import Symbols
 from producers.clock import RealClock
 from producers.cursor import Cursor
-from producers.encoding import encode_ticks
-from producers.poll import Poller, columns
+from producers.encoding import columns, encode_ticks
+from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.shard import Shard
 from producers.terminal import TICK_DTYPE, Terminal, Ticks

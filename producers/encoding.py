@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from producers.terminal import FLAGS_KNOWN, Ticks
 from schemas.layout import Ints, doubles, joined, same, texts, varints
 from schemas.rows import messages
 
@@ -47,6 +48,26 @@ def ordinals(ts: Ints, first: int = 0) -> Ints:
     position = index - np.maximum.accumulate(np.where(starts, index, 0))
     position[: np.argmin(ts == ts[0]) or len(ts)] += first
     return position.astype(np.int64)
+
+
+def columns(
+    fresh: Ticks, ts_event: Ints, first: int, received_us: int | None = None, places: Ints | None = None
+) -> TickColumns:
+    """Ticks as they are published. Received when they happened unless said.
+
+    ``first``: the first one's ordinal; or ``places``: each one's.
+    """
+    return TickColumns(
+        ts_event=ts_event,
+        ordinal=ordinals(ts_event, first) if places is None else places,
+        bid=fresh["bid"].astype(np.float64),
+        ask=fresh["ask"].astype(np.float64),
+        last=fresh["last"].astype(np.float64),
+        volume=fresh["volume_real"].astype(np.float64),
+        flags=(fresh["flags"] & FLAGS_KNOWN).astype(np.int64),
+        server_time=fresh["time_msc"].astype(np.int64),
+        ts_recv=ts_event * 1_000 if received_us is None else np.full(len(fresh), received_us, np.int64),
+    )
 
 
 def encode_ticks(ticks: TickColumns, *, header: bytes, symbol: str, feed: str, correction: bool = False) -> list[bytes]:

@@ -17,9 +17,9 @@ from infra import metrics
 from infra.market.calendar import Calendar
 from infra.market.zones import ServerZone
 from producers.cursor import Cursor, take, to_record
+from producers.encoding import columns
 from producers.files.days import DAY_MS, Malformed, Span, StoppedError, TickDay, holes, in_order
 from producers.pace import Pace
-from producers.poll import columns
 from producers.publisher import Publisher
 from producers.readings import Times
 from producers.restore import server_time, utc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -11,14 +12,15 @@ from infra import logs, metrics
 from producers.capacity import Capacity
 from producers.clocks import AHEAD_MS, check_ahead, check_fallen
 from producers.cursor import Cursor, Page, first_page, next_page, take, to_record
-from producers.encoding import TickColumns, ordinals
+from producers.encoding import columns
 from producers.failures import TerminalAwayError, TooMuchError, TryAgainError, UnknownSymbolError, failure
-from producers.readings import Times, moments, newest
+from producers.readings import moments, newest
 from producers.recent import Recent
+from producers.rereading import Rereading
 from producers.restore import server_time
 from producers.series import Series
 from producers.shard import Shard, count_error, count_recovery, tell
-from producers.terminal import COPY_TICKS_ALL, FLAGS_KNOWN, Ticks
+from producers.terminal import COPY_TICKS_ALL
 from producers.watermarks import Watermarks
 from schemas.records import Control, ControlKind, EventKind
 
@@ -32,9 +34,8 @@ _DROPPED_MS: Final = 60_000
 _LEAD_MS: Final = 73 * 3_600_000
 """How far before a series' beginning its history must be seen to reach: over a weekend."""
 
-_WINDOWS_READ: Final = 2
-_WINDOWS_KEPT: Final = 6
-"""How many times what is read again is read at once, and is kept where it cannot be read."""
+_MOST_PATIENCE: Final = 4
+"""So many times as long a terminal gets for its history that is connected anew again and again."""
 
 _FINISHING_TRIES: Final = 20
 _FINISHING_PAUSE: Final = 0.2
@@ -69,12 +70,13 @@ class Poller:
         settings = shard.settings
         self._quiet_ms = settings.quiet_margin_ms
         self._patience_ms = int(settings.patience_seconds * 1_000)
-        self._reread_ms, self._window_ms = int(settings.reread_seconds * 1_000), int(settings.reread_minutes * 60_000)
+        self._rereading = Rereading(shard)
         self._series = _series(cursors, names, recent or {})
         self._watermarks = Watermarks(
             margin_ms=settings.watermark_margin_ms, quiet_ms=settings.quiet_margin_ms, last=watermark
         )
         self._live = False
+        self._connected_ms = 0
         self._highest = _NONE
         """The newest tick that a probe has seen so far, UTC."""
         self.newest_shown = 0
@@ -130,6 +132,7 @@ class Poller:
     def connected(self) -> None:
         """The terminal was connected anew: the next poll catches up before it is live."""
         self._live = False
+        self._connected_ms = self._clock.now_ms()
         for series in self._series:
             series.retry_ms = series.failures = series.shown = 0
 
@@ -152,7 +155,7 @@ class Poller:
                 return False
             behind = [s for s, probe in zip(self._series, probes, strict=True) if s.behind(probe)]
             self._say(begun, seen_before, [s for s in moved if s.moved_ms >= begun], behind)
-            self._reread(begun)
+            self._rereading.turn(self._series, begun)
             return not behind
 
     def save(self, *, wait: float = 0.0, force: bool = False) -> None:
@@ -168,7 +171,7 @@ class Poller:
             cursor, publisher = series.cursor, self._publisher
             shown = server_time(cursor.last_msc, self.zone)
             record = to_record(cursor, last_msc=shown, feed=publisher.feed, shard=publisher.shard, symbol=series.symbol)
-            publisher.cursor(record, cursor.last_msc)
+            publisher.cursor(replace(record, reread_from=series.recent.since), cursor.last_msc)
             series.changed = False
 
     def _check_connection(self) -> None:
@@ -271,20 +274,25 @@ class Poller:
                 self._late.inc(passed)
             if passed < len(rows):
                 self._publisher.ticks(series.symbol, made.rows(slice(passed, None)))
-            if self._window_ms:
-                series.recent.add(fresh, when)
+            self._rereading.published(series, fresh, when)
             series.cursor, series.changed, series.moved_ms, series.former = after, True, now, None
         return next_page(page, answer, series.cursor, series.count)
 
     def _still_hopes(self, series: Series, begins: int, now: int) -> bool:
-        """Whether to wait for the history between the cursor and ``begins``; when not any more, it is a gap."""
+        """Whether to wait for the history between the cursor and ``begins``; when not any more, it is a gap.
+
+        A terminal that was connected anew meanwhile may have started anew, so it gets as long again. A gap begins at
+        the cursor's own millisecond, of which there may have been more ticks than were taken.
+        """
         if series.lacking_ms is None:
             series.lacking_ms = now
             log.info("waiting for history", symbol=series.symbol, missing_ms=begins - series.cursor.last_msc)
-        if now - series.lacking_ms < self._patience_ms:
+        waited, anew = now - series.lacking_ms, now - max(series.lacking_ms, self._connected_ms)
+        if anew < self._patience_ms and waited < _MOST_PATIENCE * self._patience_ms:
             series.failed(now)
             return True
-        publisher, since = self._publisher, series.cursor.last_msc + 1
+        publisher, cursor = self._publisher, series.cursor
+        since = cursor.last_msc + (0 if cursor.taken else 1)
         publisher.control(
             Control(
                 kind=ControlKind.GAP,
@@ -312,36 +320,6 @@ class Poller:
         times = moments(answer["time_msc"], zone, asked=first * 1_000)
         return cursor.last_msc in times if cursor.seen else bool(times[0] <= cursor.last_msc)
 
-    def _reread(self, now: int) -> None:
-        """Look in the last minutes of one series for ticks that came late.
-
-        After a pause those before it come first; what came in it was late already when it was fetched.
-        """
-        due = [s for s in self._series if not s.failures and not s.dropped and now - s.reread_ms >= self._reread_ms]
-        if not self._window_ms or not due:
-            return
-        series = min(due, key=lambda one: one.reread_ms)
-        series.reread_ms = now
-        recent, newest_ms = series.recent, series.cursor.last_msc
-        until = min(newest_ms, recent.since + _WINDOWS_READ * self._window_ms)
-        first, last = (server_time(moment, self.zone) // 1_000 for moment in (recent.since, until))
-        answer = (
-            self._terminal.copy_ticks_range(series.broker_name, first, last + 1, COPY_TICKS_ALL)
-            if first <= last
-            else None
-        )
-        if answer is None:  # the next time will do, unless that goes on for long
-            recent.forget(min(now, newest_ms) - _WINDOWS_KEPT * self._window_ms)
-            return
-        times = moments(answer["time_msc"], self.zone, asked=first * 1_000)
-        rows, places = recent.late(answer, times, until=until)
-        if len(rows):
-            late, when = answer[rows], times[rows]
-            self._publisher.ticks(series.symbol, columns(late, when, 0, self._clock.now_us(), places), correction=True)
-            recent.add(late, when)
-            self._late.inc(len(rows))
-        recent.forget(min(now, newest_ms) - self._window_ms)
-
     def _say(self, begun: int, seen_before: int, moved: Sequence[Series], behind: Sequence[Series]) -> None:
         """Publish the watermark of a poll; ``seen_before``: the newest tick known before it.
 
@@ -366,23 +344,3 @@ def _series(cursors: Mapping[str, Cursor], names: Mapping[str, str], recent: Map
         Series(names[symbol], symbol, cursor, recent.get(symbol) or Recent(cursor.last_msc + 1))
         for symbol, cursor in cursors.items()
     ]
-
-
-def columns(
-    fresh: Ticks, ts_event: Times, first: int, received_us: int | None = None, places: Times | None = None
-) -> TickColumns:
-    """Ticks as they are published. Received when they happened unless said.
-
-    ``first``: the first one's ordinal; or ``places``: each one's.
-    """
-    return TickColumns(
-        ts_event=ts_event,
-        ordinal=ordinals(ts_event, first) if places is None else places,
-        bid=fresh["bid"].astype(np.float64),
-        ask=fresh["ask"].astype(np.float64),
-        last=fresh["last"].astype(np.float64),
-        volume=fresh["volume_real"].astype(np.float64),
-        flags=(fresh["flags"] & FLAGS_KNOWN).astype(np.int64),
-        server_time=fresh["time_msc"].astype(np.int64),
-        ts_recv=ts_event * 1_000 if received_us is None else np.full(len(fresh), received_us, np.int64),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from producers.terminal import Ticks
 Times = NDArray[np.int64]
 _KEY = np.dtype([("time", "<i8"), ("bid", "<f8"), ("ask", "<f8"), ("last", "<f8"), ("volume", "<f8")])
 Keys = NDArray[np.void]
+
+WINDOWS_KEPT: Final = 6
+"""So many times what is read again is remembered where it cannot be read."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from infra.settings import Settings
 from infra.topics import CURSORS, TICKS_RAW
 from infra.worlds import World
 from producers.cursor import Cursor, advance, from_record
-from producers.recent import Recent
+from producers.recent import WINDOWS_KEPT, Recent
 from producers.terminal import TICK_DTYPE, Ticks
 from schemas import records
 from schemas.batch import decode_batch
@@ -44,12 +44,15 @@ class Standing:
 
 def restore(settings: Settings, codec: Codec, *, feed: str, shard: str) -> Standing:
     """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
-    kept = read_cursors(settings, codec)
-    standing = Standing({symbol: cursor for (of, symbol), cursor in kept.items() if of == feed})
+    kept = {symbol: one for (of, symbol), one in _read_kept(settings, codec).items() if of == feed}
+    standing = Standing({symbol: from_record(*one) for symbol, one in kept.items()})
     window = int(settings.producer.reread_minutes * 60_000)
-    since = {symbol: cursor.last_msc + 1 - window for symbol, cursor in standing.cursors.items() if cursor.taken}
+    since = {
+        symbol: reread_from(standing.cursors[symbol], record.reread_from, window)
+        for symbol, (record, _) in kept.items()
+    }
     standing.recent = {symbol: Recent(moment) for symbol, moment in since.items()}
-    starts = _tail(settings, {symbol: cursor.last_msc for symbol, cursor in standing.cursors.items()} | since)
+    starts = _tail(settings, {symbol: min(since[symbol], each.last_msc) for symbol, each in standing.cursors.items()})
     found: list[pl.DataFrame] = []
     for messages in read_to_end(settings.kafka, starts):
         decoded = decode_batch([message.value() for message in messages], codec)
@@ -66,17 +69,33 @@ def restore(settings: Settings, codec: Codec, *, feed: str, shard: str) -> Stand
     return standing
 
 
+def reread_from(cursor: Cursor, kept: int | None, window: int) -> int:
+    """From when on (UTC ms) a series is to be looked at again for late ticks.
+
+    ``kept``: what its last process kept with the cursor; ``window``: how many ms are read again, usually.
+    """
+    end = cursor.last_msc + 1
+    if not cursor.taken:
+        return end  # its beginning
+    return end - window if kept is None else max(kept, end - WINDOWS_KEPT * window)
+
+
 def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], Cursor]:
     """Every series' cursor in the settings' world, in UTC, by feed and symbol."""
+    return {key: from_record(*one) for key, one in _read_kept(settings, codec).items()}
+
+
+def _read_kept(settings: Settings, codec: Codec) -> dict[tuple[str, str], tuple[records.Cursor, int]]:
+    """The cursors' records and their timestamps."""
     topic = World(settings.world).topic(CURSORS.name)
     starts = beginnings(settings.kafka, topic)
-    found: dict[tuple[str, str], Cursor] = {}
+    found: dict[tuple[str, str], tuple[records.Cursor, int]] = {}
     for messages in read_to_end(settings.kafka, starts):
         for message in messages:
             value = message.value()
             record = codec.decode(value) if value is not None else None
             if isinstance(record, records.Cursor):
-                found[record.feed, record.symbol] = from_record(record, message.timestamp()[1])
+                found[record.feed, record.symbol] = record, message.timestamp()[1]
     return found
 
 

@@ -267,6 +267,8 @@ class Cursor:
     last_msc: int
     """Server time of the last published tick in milliseconds; not UTC."""
     seen: tuple[Seen, ...] = ()
+    reread_from: int | None = None
+    """Ticks from here on (UTC ms) are to be looked at again, as some may have come late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ Each shard has a simulated terminal in a process of its own, behind an agent. In
 comes alone, then they come at random. Shards are killed (-9) every few seconds, all but the first, which lives on
 so that its memory tells something. Afterwards ``ticks.raw`` without repeats must be what the brokers ever had, in
 order, but for what lies in a gap; ``ticks.clean`` and ``ticks.rejected`` hold each of them once; and each gap must
-begin behind a published tick and end with the first one that was not lost. Starts a real Kafka of one node (Java, and
-KAFKA_HOME or Maven). FX sleeps at weekends: then only the coins' series say something.
+begin with the last published tick and end with the first one that was not lost. Starts a real Kafka of one node (Java,
+and KAFKA_HOME or Maven). FX sleeps at weekends: then only the coins' series say something.
 """
 
 from __future__ import annotations

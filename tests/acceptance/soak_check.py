@@ -158,16 +158,17 @@ def _series(row: Row, got: pl.DataFrame, ever: Ticks, gaps: Sequence[Span], faul
     outside = missing.filter(~inside("ts_event", gaps))
     if len(outside):
         yield f"{len(outside)} ticks lost without a gap, first at {outside['ts_event'][0]}"
-    filled = got.filter(inside("ts_event", gaps))
+    filled = got.filter(inside("ts_event", [(since + 1, until) for since, until in gaps]))
     if len(filled):
         yield f"{len(filled)} ticks inside of a gap, first at {filled['ts_event'][0]}"
     times = set(got["ts_event"].to_list())
     for since, until in gaps:
-        if not (since - 1 in times or since <= int(ever["time_msc"][0])):
-            yield f"the gap from {since} does not begin behind a published tick"
-        lost = [over for _, over, _ in faults.spans(Kind.FORGET, since - 60_000, until) if since <= over <= until]
-        if not lost or first_from(ever, max(lost)) not in {until, None}:
-            yield f"the gap from {since} to {until} does not end with the first tick that was not lost, {lost[-1:]}"
+        if not (since in times or since <= int(ever["time_msc"][0])):
+            yield f"the gap from {since} does not begin with the last published tick"
+        forgotten = [over for _, over, _ in faults.spans(Kind.FORGET, since - 60_000, until) if since <= over <= until]
+        lost = max(forgotten, default=None)
+        if lost is None or first_from(ever, lost) not in {until, None}:
+            yield f"the gap from {since} to {until} does not end with the first tick that was not lost, from {lost} on"
 
 
 def first_from(ever: Ticks, moment: int) -> int | None:

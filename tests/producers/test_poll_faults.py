@@ -15,14 +15,14 @@ from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings
 from infra.symbols import Symbols
 from producers.clocks import ServerClockError
-from producers.cursor import Cursor
+from producers.cursor import Cursor, from_record
 from producers.encoding import TickColumns
 from producers.failures import TerminalAwayError
 from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.recent import Recent
-from producers.restore import Standing
+from producers.restore import Standing, reread_from
 from producers.service import Rounds
 from producers.shard import Shard
 from producers.simulated.faults import Faults
@@ -58,6 +58,7 @@ class Recorder(Publisher):
         self.corrections = 0
         self.controls: list[Control] = []
         self.events: list[FeedEvent] = []
+        self.cursors: dict[str, tuple[CursorRecord, int]] = {}
         self.mark = -1
 
     def ticks(self, symbol: str, ticks: TickColumns, *, correction: bool = False) -> None:
@@ -80,7 +81,8 @@ class Recorder(Publisher):
     def event(self, event: FeedEvent) -> None:
         self.events.append(event)
 
-    def cursor(self, cursor: CursorRecord, time: int) -> None: ...
+    def cursor(self, cursor: CursorRecord, time: int) -> None:
+        self.cursors[cursor.symbol] = cursor, time
 
     def flush(self, timeout: float) -> bool:
         return timeout >= 0
@@ -107,6 +109,19 @@ class Run:
             for symbol in SYMBOLS:
                 self.terminal.symbol_select(symbol, True)
         self.poller.connected()
+
+    def restart(self) -> None:
+        """Another process: it knows what was kept and what is published."""
+        cursors = {symbol: from_record(*kept) for symbol, kept in self.out.cursors.items()}
+        window = int(self.shard.settings.reread_minutes * 60_000)
+        recent = {
+            s: Recent(reread_from(cursors[s], kept.reread_from, window)) for s, (kept, _) in self.out.cursors.items()
+        }
+        for symbol, rows in self.out.found.items():
+            ticks = np.zeros(len(rows), TICK_DTYPE)
+            ticks["bid"], ticks["ask"] = [row[2] for row in rows], [row[3] for row in rows]
+            recent[symbol].add(ticks, np.array([row[0] for row in rows]))
+        self.poller = Poller(self.shard, cursors, {s: s for s in SYMBOLS}, recent=recent, watermark=self.out.mark)
 
     def go(self, seconds: float, step_ms: int = 700) -> None:
         end = self.clock.now + int(seconds * 1_000)
@@ -195,7 +210,7 @@ def test_each_fault_and_what_it_took_to_recover_is_counted(script: str, error: s
 @pytest.mark.parametrize("worst", ["late=0.03", "forget@every70+1"])  # a late tick forgotten first was never seen
 def test_nothing_is_lost_or_doubled_in_any_mixture(worst: str) -> None:
     script = ["fail=0.3@every20+7", "lag=3@every50+20", "pipe@every30+2", "cold=8@every100+60", "offline@every80+15"]
-    run = Run(worst, *script, seed=len(worst))
+    run = Run(worst, *script, seed=len(worst), patience=10)
     run.go(90)
     run.check()
 
@@ -207,7 +222,7 @@ def test_what_the_terminal_has_lost_is_a_gap_with_its_bounds_and_said_once() -> 
     for symbol in SYMBOLS:
         ((since, until),) = run.gaps(symbol)
         times = [ts for ts, *_ in run.out.found[symbol]]
-        assert since - 1 in times
+        assert since in times
         assert until in times
         assert START + 55_000 < since < START + 62_000 < START + 180_000 <= until < START + 195_000
     assert run.out.mark > START + 250_000
@@ -230,6 +245,40 @@ def test_history_that_comes_after_all_is_no_gap() -> None:
     assert run.check() == 0
 
 
+def test_a_terminal_that_starts_anew_gets_as_long_again_to_bring_its_history() -> None:
+    run = Run("cold=16@2026-03-03T14:01:00Z+864000", patience=20)
+    run.go(50)
+    run.clock.now += 120_000  # further back than the newest part that comes first
+    for seconds in (14, 14, 60):
+        run.terminal._troubles._asked.clear()
+        run.connect()
+        run.go(seconds)
+    assert run.gaps("EURUSD") == []
+    assert run.check() == 0
+
+
+def test_a_terminal_that_starts_anew_again_and_again_is_not_waited_for_for_ever() -> None:
+    run = Run("forget@2026-03-03T14:01:00Z+1", "fail=1@2026-03-03T14:00:50Z+20", patience=10)
+    for _ in range(15):
+        run.go(7)
+        run.connect()
+    run.go(20)
+    assert run.check() > 0
+    assert all(len(run.gaps(symbol)) == 1 for symbol in SYMBOLS)
+    assert run.out.mark > START + 100_000
+
+
+def test_what_is_lost_of_the_last_millisecond_is_in_the_gap() -> None:
+    flood = "flood=15000@2026-03-03T14:01:00Z+1"
+    run = Run(flood, "memory=10000@2026-03-03T14:01:00Z+20", "forget@2026-03-03T14:01:10Z+1", patience=10)
+    run.go(170)
+    assert run.check() > 3 * 4_000
+    for symbol in SYMBOLS:
+        ((since, _),) = run.gaps(symbol)
+        assert since == START + 60_000
+        assert sum(ts == since for ts, *_ in run.out.found[symbol]) >= 5_000
+
+
 def test_a_symbol_that_the_broker_drops_and_offers_again_is_told() -> None:
     run = Run("drop=XAUUSD@2026-03-03T14:01:00Z+40")
     run.go(180)
@@ -240,15 +289,38 @@ def test_a_symbol_that_the_broker_drops_and_offers_again_is_told() -> None:
 def test_a_late_tick_found_again_after_a_restart_is_no_correction_twice() -> None:
     run = Run("late=0.05")
     run.go(120)
-    known = {s: Recent(START) for s in SYMBOLS}
-    for symbol, rows in run.out.found.items():
-        ticks = np.zeros(len(rows), TICK_DTYPE)
-        ticks["bid"], ticks["ask"] = [row[2] for row in rows], [row[3] for row in rows]
-        known[symbol].add(ticks, np.array([row[0] for row in rows]))
-    cursors = {series.symbol: series.cursor for series in run.poller._series}
-    run.poller = Poller(run.shard, cursors, {s: s for s in SYMBOLS}, recent=known, watermark=run.out.mark)
+    run.poller.save(force=True)
+    run.restart()
     run.go(120)
     assert run.check() == 0
+
+
+def test_what_came_late_is_found_though_no_process_lives_long_enough_to_look_at_every_series() -> None:
+    run = Run("late=0.2@2026-03-03T14:00:00Z+60")
+    run.go(55)
+    run.poller.save(force=True)
+    for _ in range(8):  # longer than what is read again, a poll in each minute
+        run.restart()
+        run.clock.now += 60_000
+        run.go(0.7)
+        run.poller.save(force=True)
+    assert run.check() == 0
+    assert run.out.corrections > 10
+    windows = [START + 8 * 60_000 - kept.reread_from for kept, _ in run.out.cursors.values() if kept.reread_from]
+    assert len(windows) == len(SYMBOLS)
+    assert max(windows) < 6 * 300_000, "what a start reads is bounded"
+
+
+def test_late_ticks_are_looked_for_in_all_that_could_not_be_read_before() -> None:
+    run = Run("late=0.2@2026-03-03T14:11:00Z+60")
+    run.go(55)
+    reads = run.terminal.copy_ticks_range
+    run.terminal.copy_ticks_range = lambda *_: None  # type: ignore[method-assign]
+    run.go(4 * 300, step_ms=5_000)
+    run.terminal.copy_ticks_range = reads  # type: ignore[method-assign]
+    run.go(60)
+    assert run.check() == 0
+    assert run.out.corrections > 10
 
 
 def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
