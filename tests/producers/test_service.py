@@ -133,6 +133,7 @@ def test_a_first_start_begins_in_the_past_and_goes_on(settings: Settings, world:
     for symbol, cursor in standing.cursors.items():
         assert cursor.last_msc == first[symbol][-1].ts_event
         assert cursor.taken == first[symbol][-1].ordinal + 1
+        assert standing.recent[symbol].since <= cursor.last_msc + 1 - settings.producer.reread_minutes * 60_000
     with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]), every=0.5)
     ticks, controls = published(settings, world, codec)
