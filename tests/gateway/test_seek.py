@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,14 +110,14 @@ async def test_it_runs_into_what_is_live_without_loss_or_repeat(
     connect: Connect, eurusd: FakeMarket, xauusd: FakeMarket
 ) -> None:
     since = xauusd.ticks[-20].ts_event
-    correct(eurusd, -300)
+    eurusd.correct(-300)
     await asyncio.to_thread(eurusd.publish, 1)
     talk = await connect()
     await settled(talk.http, eurusd)
     await talk.say("subscribe", {"channel": "ticks", "symbol": "*", "interval": 1_000})
     there = happened(eurusd, xauusd, timeframes=("M1",), since=since)
     await seek(talk, time=since, symbol=["EURUSD", "XAUUSD"], timeframe="M1", speed="max", paused=True)
-    correct(eurusd, -400)
+    eurusd.correct(-400)
     await asyncio.to_thread(eurusd.publish, 50)
     await settled(talk.http, eurusd)
     await talk.say("resume")
@@ -153,7 +152,7 @@ async def test_with_a_cursor_it_goes_on_exactly_there(connect: Connect, eurusd: 
         cursor = [message["cursor"] for message in talk.heard if message.get("type") == "replay"][-1]
         await talk.socket.close()
     await asyncio.to_thread(xauusd.publish, 40)  # of before the clock
-    correct(eurusd, -150)
+    eurusd.correct(-150)
     await asyncio.to_thread(eurusd.publish, 1)
     talk = await connect()
     await settled(talk.http, xauusd)
@@ -170,10 +169,3 @@ async def test_a_cursor_of_another_log_is_refused(connect: Connect) -> None:
         await seek(talk, symbol="EURUSD", cursor=place)
         refused = await talk.until(lambda message: message.get("success") is False)
         assert (refused["code"], refused["method"], refused["req_id"]) == (400, "seek", "s")
-
-
-def correct(market: FakeMarket, place: int) -> None:
-    """A tick that the source found late, beside one that it has."""
-    late = replace(market.ticks[place], ordinal=1, correction=True)
-    market.write("ticks.clean", [market.tick(late)])
-    market.ticks.append(late)
