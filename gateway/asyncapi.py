@@ -76,7 +76,7 @@ def answers() -> dict[str, Schema]:
         "speed": _answer([SPEED], result=_object({"speed": _SPEED})),
         "stepped": _answer([STEP], result={"oneOf": _steps()}),
         "steered": _answer([PAUSE, RESUME, TO_LIVE], result=_object({})),
-        "replay": _message(REPLAY, ["update"], _replay(), {}),
+        "replay": _message(REPLAY, ["update"], _replay(), {"cursor": _TEXT}, ("cursor",)),
         "pong": _object({"method": {"const": "pong"}}, _ENVELOPE),
         "error": _error(),
         "heartbeat": _message("heartbeat", ["update"], _heartbeat(), {}),
@@ -87,7 +87,7 @@ def answers() -> dict[str, Schema]:
         cursor: Schema = {"cursor": _TEXT} if channel in RESUMABLE else {}
         found[channel] = _message(channel, ["snapshot", "update"], row(channel), more | cursor, tuple(more))
         if channel in (TICKS, BARS):
-            found[f"{channel}.replay"] = _message(channel, [REPLAY], row(channel), {})
+            found[f"{channel}.replay"] = _message(channel, [REPLAY], row(channel), {"cursor": _TEXT})
         found[f"{channel}.skipped"] = _message(
             channel, ["skipped"], _object({"messages": _COUNT, "rows": _COUNT}), cursor, tuple(cursor)
         )
@@ -121,7 +121,7 @@ def _commands() -> dict[str, Schema]:
         "authenticate": _object({"token": _TEXT}),
         SEEK: _object(
             {"time": _TIME, "symbol": _NAMES | {"description": f"at most {MOST_SYMBOLS}, no patterns"}},
-            {"timeframe": _NAMES, "to": _TIME, "speed": _SPEED, "paused": {"type": "boolean"}},
+            {"timeframe": _NAMES, "to": _TIME, "speed": _SPEED, "paused": {"type": "boolean"}, "cursor": _TEXT},
         ),
         SPEED: _object({"speed": _SPEED}),
         STEP: {"oneOf": _steps()},

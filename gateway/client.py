@@ -66,28 +66,9 @@ class _Replay:
     before: _Replay | None = None
     """What was played, if this one is refused."""
     id: int = 0
-    last: tuple[Any, ...] = ()
-    """The last of the rows that were given out, in the order of events."""
-    known: tuple[Any, ...] = ()
-    """The same when this connection began; what was found late comes behind what happened after it."""
+    cursor: str | None = None
+    """Where the messages that were given out end."""
     accepted: bool = False
-
-    def fresh(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those of the rows that were not given out before the connection was lost."""
-        return [row for row in rows if _order(row) > self.known]
-
-    def given(self, rows: list[dict[str, Any]]) -> None:
-        self.last = max([self.last, *map(_order, rows)])
-
-    def again(self) -> dict[str, Any]:
-        """The parameters of a seek that goes on here."""
-        return self.params | {"time": max([self.time, *self.last[:1]])}
-
-
-def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    if "ts_close" in row:
-        return row["ts_close"], False, row["symbol"], row["timeframe"], row["number"]
-    return row["ts_event"], True, row["symbol"], "", row["ordinal"]
 
 
 class Client:
@@ -215,10 +196,10 @@ class Client:
             if received.type is not aiohttp.WSMsgType.TEXT:
                 return
             raw = json.loads(received.data)
-            message = await self._understood(raw)
+            message, replay = await self._understood(raw), self._replay
             if message is not None:
                 yield message
-            self._stands(raw)
+            self._stands(raw, replay)
             if raw.get("channel") == "replay":
                 await self._played(raw["data"][0])
 
@@ -230,8 +211,7 @@ class Client:
             await self._acknowledged(raw["method"], raw.get("req_id"))
             return None
         if kind == "replay":  # nothing of a replay that is being replaced
-            rows = self._replay.fresh(raw["data"]) if self._replay and self._replay.accepted else []
-            return Message(channel, kind, rows, raw) if rows else None
+            return Message(channel, kind, raw["data"], raw) if self._replay and self._replay.accepted else None
         if channel == "status" and kind == "snapshot":
             self._heartbeat = raw["heartbeat_interval"] / 1_000
         if kind == "resumed":
@@ -241,8 +221,14 @@ class Client:
     async def _refused(self, raw: dict[str, Any]) -> Message:
         channel = raw.get("channel") or next(iter(self._catching_up), "")
         if raw.get("method") == "seek":
-            if raw["code"] != _INTERNAL and self._replay and raw.get("req_id") == self._replay.id:
-                self._replay = self._replay.before
+            replay = self._replay
+            if raw["code"] != _INTERNAL and replay and raw.get("req_id") == replay.id:
+                if raw["code"] == _SYNTAX and replay.cursor is not None:
+                    replay.cursor = None
+                    replay.params["time"] = replay.time
+                    await self._go_back()
+                    return Message("replay", "history_lost", [{"reason": "refused", "error": raw["error"]}], raw)
+                self._replay = replay.before
                 await (self._go_back() if self._replay else self._back())
         elif raw["code"] in {_SYNTAX, _INTERNAL} and channel in self._catching_up:
             self.cursors.pop(channel, None)
@@ -258,8 +244,8 @@ class Client:
         if self._replay:
             self._seeks += 1
             self._replay.id, self._replay.accepted = self._seeks, False
-            self._replay.known = self._replay.last
-            await self._say("seek", self._replay.again(), self._seeks)
+            there = {"cursor": self._replay.cursor} if self._replay.cursor else {}
+            await self._say("seek", self._replay.params | there, self._seeks)
 
     async def _acknowledged(self, method: str, req_id: object) -> None:
         replay = self._replay
@@ -301,12 +287,14 @@ class Client:
             ]
         await self._flush()
 
-    def _stands(self, raw: dict[str, Any]) -> None:
-        """Once a message was given out, what comes next is where it ends."""
+    def _stands(self, raw: dict[str, Any], replay: _Replay | None) -> None:
+        """Once a message was given out, what comes next is where it ends; ``replay``: what there was before."""
         channel = raw.get("channel")
-        if raw.get("type") == "replay" and self._replay and self._replay.accepted:
-            self._replay.given(raw["data"])
-        if isinstance(cursor := raw.get("cursor"), str) and raw.get("type") not in {"skipped", "history_lost"}:
+        cursor = raw.get("cursor")
+        if channel == "replay" or raw.get("type") == "replay":
+            if replay and replay.accepted and cursor:
+                replay.cursor = cursor
+        elif isinstance(cursor, str) and raw.get("type") not in {"skipped", "history_lost"}:
             self.cursors[str(channel)] = cursor
         elif channel == "heartbeat":
             followed = {stream.channel for stream in self._wanted} - self._catching_up

@@ -12,7 +12,7 @@ from gateway.frames import BatchFrame, Encoded, Frame, MessageFrame
 from gateway.groups import Group, Groups, Interest
 from gateway.market import Market, Row, Update
 from gateway.protocol import RESUMABLE, Message, Stream
-from gateway.recent import Part, Recent, Step
+from gateway.recent import Gathering, Part, Recent, Step
 from infra import metrics
 
 _BEHIND_SECONDS: Final = 5.0
@@ -45,6 +45,7 @@ class Hub:
         self._written = {channel: str(cursor) for channel, cursor in self.cursors.items()}
         self._recent = {channel: Recent(self._written[channel]) for channel in RESUMABLE}
         self._groups: Groups[Client] = Groups()
+        self._gatherings: set[Gathering] = set()
 
     def join(self, client: Client) -> None:
         self.clients[client] = {}
@@ -77,6 +78,8 @@ class Hub:
         """Take an update in and pass it on."""
         feeds = dict(self.market.feeds)
         parts = [Part(*new) for new in self.market.apply(update)]
+        for gathering in self._gatherings:
+            gathering.add(parts)
         for channel, places in update.places.items():
             if places and channel in self.cursors:
                 self.cursors[channel] = self.cursors[channel].moved(places)
@@ -91,27 +94,34 @@ class Hub:
         if changed:
             self._to_all(answers.data("status", "update", changed))
 
-    async def reached(self, cursor: Cursor) -> None:
-        """Wait until we stand where another gateway's client stood, or for a while."""
+    async def reached(self, cursor: Cursor) -> bool:
+        """Wait until we stand where another gateway's client stood, or for a while; whether we do."""
         for _ in range(round(_BEHIND_SECONDS / _LOOK_SECONDS)):
             ours = self.cursors[cursor.channel].places
             if len(ours) != len(cursor.places):
-                return
+                return False
             if all(mine.next >= theirs.next for mine, theirs in zip(ours, cursor.places, strict=True)):
-                return
+                return True
             await asyncio.sleep(_LOOK_SECONDS)
+        return False
 
     def since(self, cursor: Cursor, streams: Iterable[Stream]) -> list[Frame] | None:
         """What a client that stood there has missed of some streams; None when it takes Kafka to tell."""
-        missed = self._missed(cursor, streams)
-        if missed is None:
+        steps = self._recent[cursor.channel].after(str(cursor))
+        if steps is None:
             return None
+        interest = Interest(streams)
+        missed = ((step, [part for part in step.parts if interest.holds(part.stream)]) for step in steps)
         return [BatchFrame(cursor.channel, list(map(Encoded, parts)), step.cursor) for step, parts in missed if parts]
 
-    def rows_since(self, cursor: Cursor, streams: Iterable[Stream]) -> list[Row] | None:
-        """The same as rows, in the order of the log."""
-        missed = self._missed(cursor, streams)
-        return None if missed is None else [row for _, parts in missed for part in parts for row in part.rows]
+    def gather(self, gathering: Gathering) -> None:
+        """Keep for somebody what comes from now on."""
+        self._gatherings.add(gathering)
+
+    def forget(self, gathering: Gathering | None) -> None:
+        """Keep it no longer; that may be said more than once."""
+        if gathering is not None:
+            self._gatherings.discard(gathering)
 
     def snapshot(self, stream: Stream, most: int) -> Message:
         """The state that updates of a stream build on, and where its channel stands."""
@@ -155,13 +165,6 @@ class Hub:
             if frame is not None:
                 group.due = now + group.interval / 1_000
                 _send(group.clients, frame)
-
-    def _missed(self, cursor: Cursor, streams: Iterable[Stream]) -> list[tuple[Step, list[Part]]] | None:
-        steps = self._recent[cursor.channel].after(str(cursor))
-        if steps is None:
-            return None
-        interest = Interest(streams)
-        return [(step, [part for part in step.parts if interest.holds(part.stream)]) for step in steps]
 
     def _pass_on(self, channel: str, parts: Sequence[Part]) -> None:
         cursor = self.cursor(channel)

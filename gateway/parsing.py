@@ -9,7 +9,9 @@ import orjson
 
 from gateway.cursor import Cursor
 from gateway.patterns import ALL, MOST_STARS, is_pattern, is_usable
+from gateway.place import Place
 from gateway.protocol import (
+    BARS,
     CHANNELS,
     END_OF_TIME,
     EVENTS,
@@ -24,6 +26,7 @@ from gateway.protocol import (
     SPEED,
     STATES,
     STEP,
+    TICKS,
     WITH_TIMEFRAME,
     Authenticate,
     Code,
@@ -52,7 +55,7 @@ _PARAMETERS: Final = {
     "subscribe": _PLACE | {"snapshot", "cursor", "interval"},
     "unsubscribe": _PLACE,
     "authenticate": frozenset({"token"}),
-    SEEK: frozenset({"time", "symbol", "timeframe", "to", "speed", "paused"}),
+    SEEK: frozenset({"time", "symbol", "timeframe", "to", "speed", "paused", "cursor"}),
     SPEED: frozenset({"speed"}),
     STEP: frozenset({"ticks", "timeframe"}),
 }
@@ -134,7 +137,7 @@ def _seek(params: Message, timeframes: Sequence[str], req_id: int | str | None) 
             raise _RefusedError(Code.SYNTAX, "to is before time")
     if not isinstance(paused, bool):
         raise _RefusedError(Code.SYNTAX, "paused is true or false")
-    return Seek(start, symbols, wanted, end, _speed(params, 1), paused, req_id)
+    return Seek(start, symbols, wanted, end, _speed(params, 1), paused, _place(params), req_id)
 
 
 def _step(params: Message, timeframes: Sequence[str], req_id: int | str | None) -> Step:
@@ -148,6 +151,19 @@ def _step(params: Message, timeframes: Sequence[str], req_id: int | str | None) 
     if not _whole(ticks) or not 1 <= ticks <= _MOST_STEPS:
         raise _RefusedError(Code.SYNTAX, f"ticks is a number from 1 to {_MOST_STEPS}")
     return Step(STEP, req_id, ticks)
+
+
+def _place(params: Message) -> Place | None:
+    text = params.get("cursor")
+    if text is None:
+        return None
+    try:
+        place = Place.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        place = None
+    if place is None or (place.end.ticks.channel, place.end.bars.channel) != (TICKS, BARS):
+        raise _RefusedError(Code.SYNTAX, "cursor is none that a message of a replay held")
+    return place
 
 
 def _time(params: Message, name: str) -> int:

@@ -7,15 +7,16 @@ found late in their place.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import polars as pl
 
 from gateway.cursor import Cursor
 from gateway.history import History, Series, Stretch, TickId, place_of
 from gateway.market import Row
+from gateway.place import Order, Position
 
 _ROWS_AHEAD: Final = 30_000
 """Ticks of all symbols that may be in hand."""
@@ -23,13 +24,6 @@ _LARGEST_PAGE, _SMALLEST_PAGE = 10_000, 500
 _FIRST_STEP: Final = 6 * 3_600_000
 """How far bars are read at once, until it is known how many there are."""
 _FEW_BARS, _MANY_BARS = 1_000, 20_000
-
-
-class Position(NamedTuple):
-    """Where the logs of ticks and bars stand."""
-
-    ticks: Cursor
-    bars: Cursor
 
 
 def stretch(start: Position | None, end: Position) -> Stretch:
@@ -51,7 +45,7 @@ def is_bar(row: Row) -> bool:
     return "ts_close" in row
 
 
-def order(row: Row) -> tuple[int, bool, str, str, int]:
+def order(row: Row) -> Order:
     """What happened first comes first; a bar comes before the ticks of the moment at which it closed."""
     if is_bar(row):
         return row["ts_close"], False, row["symbol"], row["timeframe"], row["number"]
@@ -73,16 +67,19 @@ class _Source(Protocol):
 
 
 class Past:
-    """The rows of a stretch within [start, end), UTC milliseconds, in the order of events.
+    """The rows of a stretch within [start, end), UTC milliseconds, in the order of events; those after ``told``.
 
     What fails may be tried again: `more` goes on where it was.
     """
 
-    def __init__(self, history: History, series: Series, span: tuple[int, int], stretch: Stretch) -> None:
+    def __init__(
+        self, history: History, series: Series, span: tuple[int, int], stretch: Stretch, told: Order | None = None
+    ) -> None:
         self._history = history
         self._series = series
-        self._span = span
+        self._span = span if told is None else (max(span[0], told[0]), span[1])
         self._stretch = stretch
+        self._told = told
         self._sources: list[_Source] = []
 
     async def more(self) -> list[Row] | None:
@@ -95,6 +92,8 @@ class Past:
                     await each.read()
             horizon = min((each.known_to for each in self._sources if not each.over), default=None)
             batch = list(heapq.merge(*(_taken(each, horizon) for each in self._sources), key=order))
+            if self._told is not None:
+                batch = batch[bisect_right(batch, self._told, key=order) :]
             if batch or horizon is None:
                 return batch or None
 

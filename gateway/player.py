@@ -13,7 +13,8 @@ from gateway import answers
 from gateway.clock import Clock
 from gateway.hub import Hub
 from gateway.market import Row
-from gateway.past import Past, Position, is_bar, order, time_of
+from gateway.past import Past, is_bar, order, time_of
+from gateway.place import Place
 from gateway.problems import BusyError
 from gateway.protocol import (
     BARS,
@@ -29,6 +30,7 @@ from gateway.protocol import (
     Steer,
     Step,
 )
+from gateway.recent import Gathering
 from gateway.replay import MOST_ROWS, Replays, due
 from infra import metrics
 from schemas.errors import ArbitrexError
@@ -55,15 +57,17 @@ class Player:
     """Plays a stretch of the log after the other, each in the order of events, until there is none left.
 
     The first one is all that was written when the replay began, the next what was written meanwhile, and so on; so
-    every record is told once. When the little that is left is in memory and due, it is told, and the replay is live.
+    every record is told once. While a stretch is played, what comes meanwhile is gathered in memory; when that holds
+    all that is left, and it is due, it is told, and the replay is live.
     """
 
     def __init__(self, seek: Seek, replays: Replays, hub: Hub, voice: Voice) -> None:
         self.seek = seek
         self._replays, self._hub, self._voice = replays, hub, voice
-        self._start = replays.here()
+        self._place = seek.cursor or Place(None, replays.here(), seek.time)
+        self._gathering: Gathering | None = None
         self._loop = asyncio.get_running_loop()
-        self._clock = Clock(seek.time, seek.speed, self._loop.time)
+        self._clock = Clock(self._place.time, seek.speed, self._loop.time)
         self._paused, self._ended = seek.paused, False
         self._step: Step | None = None
         self._changed = asyncio.Event()
@@ -72,22 +76,48 @@ class Player:
     async def run(self) -> bool:
         """Play. True: nothing is left, and what comes next comes live; False: it has ended where it was to end."""
         self.tell()
-        position, target = None, self._start
+        try:
+            return await self._run()
+        finally:
+            self._hub.forget(self._gathering)
+
+    async def _run(self) -> bool:
+        if not await self._is_of_this_log():
+            self._voice.refuse(self.seek.refusal(Code.SYNTAX, "cursor is of another log; seek without it"))
+            self.end()
+            return False
         while True:
-            past = self._past(position, target)
+            self._gather()
+            past = self._past()
             while (rows := await self._read(past)) is not None:
                 await self._play(rows)
-            position = target
             if self.seek.to is not None:
                 self.end()
                 return False
-            while (missed := self._missed(position)) is not None:
+            while (missed := self._missed()) is not None:
+                self._go_on()
                 if self._is_due(missed):
                     self._say(missed)
                     return True
-                position = self._replays.here()
+                self._gather()
                 await (self._play(missed) if missed else self._at_the_end())
-            target = self._replays.here()
+            self._go_on()
+
+    async def _is_of_this_log(self) -> bool:
+        """Whether what was to be played was written; another gateway may have been ahead."""
+        return all([await self._hub.reached(cursor) for cursor in self._place.end])
+
+    def _gather(self) -> None:
+        """Keep what comes behind the stretch; it cannot be had so if the stretch ended a while ago."""
+        self._hub.forget(self._gathering)
+        self._gathering = None
+        if self.seek.to is None and self._place.end == self._replays.here():
+            self._gathering = Gathering(self.seek.streams)
+            self._hub.gather(self._gathering)
+
+    def _go_on(self) -> None:
+        """A stretch is played: the next one is what was written meanwhile."""
+        self._place = Place(self._place.end, self._replays.here(), self._clock.time)
 
     def steer(self, command: Steer) -> None:
         """Do what the client says."""
@@ -113,13 +143,14 @@ class Player:
         """Tell the state."""
         found = state or ("ended" if self._ended else "paused" if self._paused else "playing")
         row = {"state": found, "time": self._clock.time, "speed": answers.shown(self._clock.speed)} | more
-        self._answer(answers.data(REPLAY, "update", [row]))
+        cursor = {} if more else {"cursor": self._cursor()}
+        self._answer(answers.data(REPLAY, "update", [row], **cursor))
         self._next_beat = self._loop.time() + _BEAT_SECONDS
 
-    def _past(self, start: Position | None, end: Position) -> Past:
+    def _past(self) -> Past:
         seek = self.seek
         span = seek.time, END_OF_TIME if seek.to is None else seek.to
-        return self._replays.past((seek.symbols, seek.timeframes), span, start, end)
+        return self._replays.past((seek.symbols, seek.timeframes), span, self._place)
 
     async def _read(self, past: Past) -> list[Row] | None:
         """What comes next; the clock waits for it."""
@@ -138,13 +169,12 @@ class Player:
             finally:
                 self._clock.run(running=not self._paused)
 
-    def _missed(self, position: Position) -> list[Row] | None:
-        """What was written since, as far as it is in memory."""
-        streams = self.seek.streams
-        ticks, bars = (self._hub.rows_since(place, streams) for place in position)
-        if ticks is None or bars is None:
+    def _missed(self) -> list[Row] | None:
+        """What was written since, as far as it is in memory; of a bar the last revision, as in a stretch."""
+        if self._gathering is None or self._gathering.rows is None:
             return None
-        return sorted((row for row in ticks + bars if time_of(row) >= self.seek.time), key=order)
+        found = {order(row): row for row in self._gathering.rows if time_of(row) >= self.seek.time}
+        return [found[place] for place in sorted(found)]
 
     def _is_due(self, rows: Sequence[Row]) -> bool:
         """Whether all of some rows may be told at once."""
@@ -206,9 +236,14 @@ class Player:
 
     def _say(self, rows: Sequence[Row]) -> None:
         for bars, group in groupby(rows, key=is_bar):
-            self._answer(answers.data(BARS if bars else TICKS, REPLAY, list(group)))
-        if rows:
-            self._clock.told(time_of(rows[-1]))
+            told = list(group)
+            self._clock.told(time_of(told[-1]))
+            self._place = replace(self._place, told=order(told[-1]))
+            self._answer(answers.data(BARS if bars else TICKS, REPLAY, told, cursor=self._cursor()))
+
+    def _cursor(self) -> str:
+        self._place = replace(self._place, time=self._clock.time)
+        return str(self._place)
 
     def _answer(self, message: Message) -> None:
         metrics.CLIENT_MESSAGES.labels(REPLAY).inc()

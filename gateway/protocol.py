@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.cursor import Cursor
 from gateway.patterns import ALL
+from gateway.place import Place
 
 TICKS: Final = "ticks"
 BARS: Final = "bars"
@@ -144,6 +145,8 @@ class Seek:
     speed: float | None = 1.0
     """How many times its pace; None: as fast as the client reads."""
     paused: bool = False
+    cursor: Place | None = None
+    """Where an earlier replay of the same stood: go on from there."""
     req_id: int | str | None = None
     method: str = SEEK
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.market import Row
@@ -11,6 +11,8 @@ from gateway.protocol import Stream
 
 KEPT: Final = 20_000
 """Rows of a channel."""
+_GATHERED: Final = 50_000
+"""Rows that are kept for one replay."""
 
 
 class Part(NamedTuple):
@@ -25,6 +27,27 @@ class Step(NamedTuple):
 
     cursor: str
     parts: Sequence[Part]
+
+
+class Gathering:
+    """What some streams bring while a replay plays what was there before, until it is too much.
+
+    However much all others bring, and however slowly the past is read, it waits here for the replay to arrive.
+    """
+
+    def __init__(self, streams: Iterable[Stream]) -> None:
+        self._streams = frozenset(streams)
+        self.rows: list[Row] | None = []
+        """In the order of the log; None: it was too much."""
+
+    def add(self, parts: Iterable[Part]) -> None:
+        if self.rows is None:
+            return
+        for part in parts:
+            if part.stream in self._streams:
+                self.rows += part.rows
+        if len(self.rows) > _GATHERED:
+            self.rows = None
 
 
 class Recent:

@@ -17,7 +17,8 @@ from gateway.clock import Clock
 from gateway.history import History, Series
 from gateway.hub import Hub
 from gateway.market import Row
-from gateway.past import Past, Position, stretch, time_of
+from gateway.past import Past, stretch, time_of
+from gateway.place import Place, Position
 from gateway.problems import BusyError
 from gateway.protocol import BARS, TICKS
 from schemas.columns import dtypes
@@ -132,9 +133,9 @@ class Replays:
         """Where the logs stand."""
         return Position(self._hub.cursors[TICKS], self._hub.cursors[BARS])
 
-    def past(self, series: Series, span: tuple[int, int], start: Position | None, end: Position) -> Past:
-        """What the logs were given from one place (None: their beginning) to another."""
-        return Past(self.history, series, span, stretch(start, end))
+    def past(self, series: Series, span: tuple[int, int], place: Place) -> Past:
+        """What there is of a stretch of the logs beyond what was told."""
+        return Past(self.history, series, span, stretch(place.start, place.end), place.told)
 
     async def stream(
         self, request: web.Request, symbols: Sequence[str], span: tuple[int, int], speed: float | None
@@ -144,7 +145,7 @@ class Replays:
         media = next((each for each in WRITERS if each in accepted), next(iter(WRITERS)))
         writer = WRITERS[media]()
         clock = Clock(span[0], speed, asyncio.get_running_loop().time)
-        batches = paced(self.past((symbols, ()), span, None, self.here()), clock)
+        batches = paced(self.past((symbols, ()), span, Place(None, self.here(), span[0])), clock)
         response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-store"})
         self.slots.take(response)
         try:

@@ -226,7 +226,7 @@ class GatewaySettings(_Section):
     """Of one other machine."""
     max_subscriptions: int = Field(1_000, ge=1)
     max_replays: int = Field(16, ge=1)
-    """Of all clients, on sockets and over HTTP; each holds some 30,000 rows."""
+    """Of all clients, on sockets and over HTTP; each holds some 30,000 rows, and up to 50,000 that came meanwhile."""
     max_message_bytes: int = Field(65_536, ge=1_024)
     max_messages_per_second: int = Field(50, ge=1)
     queue_messages: int = Field(10_000, ge=10)

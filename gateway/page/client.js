@@ -19,17 +19,6 @@ const INTERNAL = 500;
 
 const keyOf = ({ symbol, timeframe }) => JSON.stringify([symbol, timeframe ?? "*"]);
 
-/** Where a row stands in the order of events; a bar comes before the ticks of the moment at which it closed. */
-function placeOf(row) {
-  if ("ts_close" in row) return [row.ts_close, 0, row.symbol, row.timeframe, row.number];
-  return [row.ts_event, 1, row.symbol, "", row.ordinal];
-}
-
-function isAfter(place, other) {
-  const unlike = place.findIndex((part, number) => part !== other[number]);
-  return unlike >= 0 && (other.length === 0 || place[unlike] > other[unlike]);
-}
-
 /**
  * Keeps one WebSocket open. `handlers`, all optional:
  *   message(object)     a data message: {channel, type, data, cursor, …}; of a replay its rows (type "replay") and its
@@ -51,7 +40,7 @@ export class Client {
   #wanted = new Map(); // channel -> key -> params
   #held = new Map(); // the same, as the gateway knows it
   #catchingUp = new Set();
-  #replay = null; // where we are in the past: id, params, time, last (place of a row), accepted, before (the one replaced)
+  #replay = null; // where we are in the past: id, params, time, cursor, accepted, before (the one replaced)
   #leaving = null;
   #seeks = 0;
   #pause = FIRST_PAUSE_MS;
@@ -96,7 +85,7 @@ export class Client {
    * runs into the present, where what it played is followed. A new one takes the place of the one there is.
    */
   seek(params) {
-    const start = { time: params.time, last: [], accepted: false };
+    const start = { time: params.time, cursor: undefined, accepted: false };
     this.#replay = { id: 0, params: { ...params }, ...start, before: this.#replay };
     this.#goBack();
   }
@@ -173,10 +162,9 @@ export class Client {
     if (!this.#replay || this.#socket?.readyState !== 1) return;
     this.#replay.accepted = false;
     if (RESTING.some((channel) => this.#catchingUp.has(channel))) return; // when it has caught up
-    const { params, time, last } = this.#replay;
+    const { params, cursor } = this.#replay;
     this.#replay.id = this.#seeks += 1;
-    this.#replay.known = last; // what an earlier connection gave
-    this.#send("seek", { ...params, time: Math.max(time, last[0] ?? time) }, this.#replay.id);
+    this.#send("seek", { ...params, cursor }, this.#replay.id);
   }
 
   #steer(method, params, changed) {
@@ -228,19 +216,18 @@ export class Client {
     if (type === "replay") return this.#play(message);
     if (channel === "status" && type === "snapshot") this.#interval = message.heartbeat_interval;
     this.#handlers.message(message);
+    if (channel === "replay") return this.#played(message);
     if (cursor && type !== "skipped" && this.#wanted.has(channel)) this.cursors[channel] = cursor;
     if (type === "resumed") this.#caughtUp(channel);
-    if (channel === "replay") this.#played(message.data[0]);
     return undefined;
   }
 
-  /** Rows of the past: not those of a replay that is being replaced, nor those that an earlier connection gave. */
+  /** Rows of the past, but not those of a replay that is being replaced. */
   #play(message) {
     const replay = this.#replay;
     if (!replay?.accepted) return;
-    const data = message.data.filter((row) => isAfter(placeOf(row), replay.known));
-    if (data.length) this.#handlers.message({ ...message, data });
-    for (const row of data) if (isAfter(placeOf(row), replay.last)) replay.last = placeOf(row);
+    this.#handlers.message(message);
+    replay.cursor = message.cursor;
   }
 
   #acknowledged({ method, req_id }) {
@@ -250,8 +237,9 @@ export class Client {
   }
 
   /** The state of a replay: another connection would go on there. */
-  #played({ state, time, speed, cursors }) {
+  #played({ data: [{ state, time, speed, cursors }], cursor }) {
     let replay = this.#replay;
+    if (replay?.accepted && cursor) replay.cursor = cursor;
     while (replay && !replay.accepted) replay = replay.before; // the one that is being replaced
     if (!replay) return;
     replay.time = state === "ended" ? replay.params.to : time;
@@ -282,9 +270,12 @@ export class Client {
   #refused(message) {
     const channel = message.channel ?? [...this.#catchingUp][0];
     if (message.method === "seek") {
+      const replay = this.#replay;
+      const isOurs = message.code !== INTERNAL && message.req_id === replay?.id;
+      if (isOurs && message.code === SYNTAX && replay.cursor) return this.#seekByTime(message.error);
       this.#handlers.error(message.error, message);
-      if (message.code === INTERNAL || message.req_id !== this.#replay?.id) return;
-      this.#replay = this.#replay.before;
+      if (!isOurs) return undefined;
+      this.#replay = replay.before;
       if (this.#replay) this.#goBack();
       else this.#present();
     } else if (this.#catchingUp.has(channel) && [SYNTAX, INTERNAL].includes(message.code)) {
@@ -295,6 +286,15 @@ export class Client {
     } else {
       this.#handlers.error(message.error, message);
     }
+  }
+
+  /** The replay's cursor is not taken: it goes on where its clock was. */
+  #seekByTime(error) {
+    const replay = this.#replay;
+    replay.cursor = undefined;
+    replay.params.time = replay.time;
+    this.#handlers.message({ channel: "replay", type: "history_lost", data: [{ reason: "refused", error }] });
+    this.#goBack();
   }
 
   #caughtUp(channel) {

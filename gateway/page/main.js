@@ -166,7 +166,7 @@ function hear(event) {
 function receive(message) {
   const { channel, type, data } = message;
   if (channel === "replay") {
-    past.update(data);
+    if (type === "update") past.update(data);
   } else if (channel === "status") {
     link.status(type, data);
   } else if (channel === "events") {

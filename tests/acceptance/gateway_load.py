@@ -46,6 +46,8 @@ class Series:
         self._ticks = ticks
         self._from = number * 1_009 % len(self._ticks)
         self.sent = 0
+        self._last = (-1, -1)
+        """Time and ordinal of the last tick: the next one may be of the same millisecond."""
 
     def take(self, count: int) -> list[tuple[bytes, int]]:
         """The next ticks as messages, with their times."""
@@ -54,8 +56,10 @@ class Series:
         found = self._ticks[place]
         times = found["time_msc"].astype(np.int64) + around * WEEK
         nothing = np.zeros(count)
+        numbers = ordinals(times, self._last[1] + 1 if times[0] == self._last[0] else 0)
+        self._last = int(times[-1]), int(numbers[-1])
         columns = TickColumns(
-            ts_event=times, ordinal=ordinals(times), bid=found["bid"].copy(), ask=found["ask"].copy(), last=nothing,
+            ts_event=times, ordinal=numbers, bid=found["bid"].copy(), ask=found["ask"].copy(), last=nothing,
             volume=index.astype(float) - self._from, flags=np.full(count, 6, np.int64), server_time=times,
             ts_recv=np.full(count, time.time_ns() // 1_000, np.int64),
         )  # fmt: skip

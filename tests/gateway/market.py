@@ -94,6 +94,12 @@ class FakeMarket:
         self.write("bars", (self.bar(bar) for bar in closed))
         self.write("bars.live", [Out(self.symbol, self.codec.encode(self.live()), self.time)])
 
+    def correct(self, place: int) -> None:
+        """A tick that the source found late, beside one that it has."""
+        late = replace(self.ticks[place], ordinal=1, correction=True)
+        self.write("ticks.clean", [self.tick(late)])
+        self.ticks.append(late)
+
     def introduce(self) -> None:
         """Write the symbol's spec."""
         self.write("symbols", [Out(self.symbol, self.codec.encode(self.spec), self.time)])

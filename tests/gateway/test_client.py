@@ -10,9 +10,11 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import websockets
 
@@ -27,6 +29,9 @@ from tests.gateway.market import START, FakeMarket
 from tests.support import ROOT, Child, environment
 
 NODE, NPM = shutil.which("node"), shutil.which("npm")
+
+ENOUGH = 200
+"""Rows after which a replay pauses, so that however slow the other client is, it does not arrive."""
 
 pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
@@ -47,7 +52,7 @@ async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> Non
     file = TokenFile(tmp_path / "tokens.json")
     shown, token = file.create("bot", symbols=["EUR*"], channels=["ticks"], rate=None, expires=None, now=0)
     assert shown.rpartition("_")[2] not in file.path.read_text()
-    gateway = GatewaySettings(port=0, heartbeat_seconds=0.2, tokens_file=file.path)
+    gateway = GatewaySettings(port=0, heartbeat_seconds=0.2, tokens_file=file.path, max_replays=1)
     with Child(desk.settings.model_copy(update={"gateway": gateway}), "gateway") as child:
         url = child.ready["url"]
         async with Client(url, token=f"{shown}x") as stranger:
@@ -60,6 +65,7 @@ async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> Non
                 if message.type == "error":
                     assert message.raw["code"] == 401
                     break
+        await only_what_a_token_allows_is_played(url, shown)
         async with Client(url, token=shown) as bot:
             await bot.subscribe("ticks", "EURUSD", "XAUUSD", "*")
             await bot.subscribe("bars", "EURUSD")
@@ -77,6 +83,34 @@ async def test_a_gateway_that_asks_for_a_token(desk: Desk, tmp_path: Any) -> Non
             assert heard == [("ticks", None), ("ticks", 409), ("ticks", 409), ("bars", 409)]
             async with bot._http.get(f"{url}/v1/symbols") as response:
                 assert response.status == 401
+
+
+async def only_what_a_token_allows_is_played(url: str, token: str) -> None:
+    """And no more replays than there may be."""
+    headers = {"Authorization": f"Bearer {token}"}
+    past = {"time": START, "symbol": "EURUSD", "paused": True}
+    async with (
+        aiohttp.ClientSession(url, headers=headers) as http,
+        http.ws_connect("/v1/ws") as one,
+        http.ws_connect("/v1/ws") as other,
+    ):
+        assert await answered(one, "seek", past) is None
+        assert await answered(one, "seek", past | {"symbol": ["EURUSD", "XAUUSD"]}) == 409
+        assert await answered(one, "seek", past | {"timeframe": "M1"}) == 409
+        assert await answered(one, "pause") is None  # it is where it was
+        assert await answered(other, "seek", past) == 419
+        assert await answered(other, "pause") == 418
+        assert await answered(one, "live") is None
+        assert await answered(other, "seek", past) is None
+
+
+async def answered(socket: aiohttp.ClientWebSocketResponse, method: str, params: Any = None) -> int | None:
+    """The error with which a command is answered."""
+    await socket.send_json({"method": method, "params": params, "req_id": 1})
+    while (message := await socket.receive_json(timeout=20)).get("req_id") != 1:
+        pass
+    code: int | None = message.get("code")
+    return code
 
 
 @pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
@@ -127,55 +161,70 @@ async def test_both_clients_go_on_in_the_past_where_they_were(
         *map(str, command), f"ws://127.0.0.1:{gateway.port}/v1/ws", "", "10", json.dumps(played),
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    told: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {"python": [], "node": []}
-    live: set[str] = set()
-
-    async def listen_to_node() -> None:
-        assert node.stdout is not None
-        while line := await node.stdout.readline():
-            heard = json.loads(line)
-            assert "error" not in heard, heard
-            live.update({"node"} if heard.get("replay", {}).get("state") == "live" else ())
-            told["node"].append((heard.get("type"), heard.get("data", [])))
-
-    async def listen(client: Client) -> None:
-        connections = 0
-        async for message in client:
-            assert message.type != "error", message
-            connections += message.type == "connected"
-            if message.channel == "replay":
-                live.update({"python"} if message.rows[0]["state"] == "live" else ())
-                if connections > 1 and message.rows[0]["speed"] != "max":
-                    await client.speed("max")
-            elif message.channel in {"ticks", "bars"}:
-                told["python"].append((message.type, message.rows))
-
-    def rows(which: str) -> list[dict[str, Any]]:
-        return [row for kind, rows in told[which] if kind in {"replay", "update"} for row in rows]
-
+    python, javascript = Told(), Told()
     async with Client(f"http://127.0.0.1:{gateway.port}") as client:
         await client.subscribe("ticks", "XAU*")
         await client.seek(START, "EURUSD", "XAUUSD", timeframes=["M1"], speed=2_000)
-        listening = [asyncio.create_task(each) for each in (listen_to_node(), listen(client))]
+        listening = [asyncio.create_task(each) for each in (hear_node(node, javascript), hear(client, python))]
         try:
             with Child(settings, "gateway") as child:
-                await holds(lambda: all(len(rows(each)) > 200 for each in told))
+                await holds(lambda: all(len(each.rows) > ENOUGH for each in (python, javascript)))
                 child.kill()
-            assert not live
+            assert [python.live, javascript.live] == [False, False]
+            await asyncio.to_thread(eurusd.correct, 10)  # behind the clock
             with Child(settings, "gateway"):
-                await holds(lambda: live == {"python", "node"})
+                await holds(lambda: python.live and javascript.live)
                 await asyncio.to_thread(eurusd.publish, 10)
                 wanted = happened(eurusd, xauusd, timeframes=("M1",), since=START)
-                await holds(lambda: all(len(rows(each)) >= len(wanted) for each in told))
-                await holds(lambda: any(kind == "snapshot" for kind, _ in told["python"]))
+                await holds(lambda: all(len(each.rows) >= len(wanted) for each in (python, javascript)))
+                await holds(lambda: "snapshot" in python.kinds)
                 await asyncio.wait_for(node.wait(), 60)
         finally:
             if node.returncode is None:
                 node.kill()
             listening[1].cancel()
             await asyncio.gather(*listening, return_exceptions=True)
-    assert {which: sorted(rows(which), key=order) == wanted for which in told} == {"python": True, "node": True}
-    assert [kind for kind, _ in told["node"] if kind == "snapshot"] == []
+    assert [sorted(each.rows, key=order) == wanted for each in (python, javascript)] == [True, True]
+    assert "snapshot" not in javascript.kinds
+
+
+@dataclass
+class Told:
+    """What a client gave out."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    live: bool = False
+
+    def take(self, kind: str, rows: list[dict[str, Any]]) -> None:
+        self.kinds.add(kind)
+        self.rows += rows if kind in {"replay", "update"} else []
+
+
+async def hear_node(node: asyncio.subprocess.Process, told: Told) -> None:
+    assert node.stdout is not None
+    while line := await node.stdout.readline():
+        heard = json.loads(line)
+        assert "error" not in heard, heard
+        told.live |= heard.get("replay", {}).get("state") == "live"
+        told.take(heard.get("type", ""), heard.get("data", []))
+
+
+async def hear(client: Client, told: Told) -> None:
+    """As client.mjs does: pause, and go on as quickly as can be on the second connection."""
+    connections = 0
+    async for message in client:
+        assert message.type not in {"error", "history_lost"}, message
+        connections += message.type == "connected"
+        if message.channel == "replay":
+            told.live |= message.rows[0]["state"] == "live"
+            if connections > 1 and message.rows[0]["speed"] != "max":
+                await client.speed("max")
+                await client.resume()
+        elif message.channel in {"ticks", "bars"}:
+            told.take(message.type, message.rows)
+            if connections == 1 and len(told.rows) > ENOUGH:
+                await client.pause()
 
 
 async def test_a_stock_client_of_another_house(desk: Desk, eurusd: FakeMarket) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,37 +110,62 @@ async def test_it_runs_into_what_is_live_without_loss_or_repeat(
     connect: Connect, eurusd: FakeMarket, xauusd: FakeMarket
 ) -> None:
     since = xauusd.ticks[-20].ts_event
-    correct(eurusd, -300)
+    eurusd.correct(-300)
     await asyncio.to_thread(eurusd.publish, 1)
     talk = await connect()
     await settled(talk.http, eurusd)
     await talk.say("subscribe", {"channel": "ticks", "symbol": "*", "interval": 1_000})
     there = happened(eurusd, xauusd, timeframes=("M1",), since=since)
     await seek(talk, time=since, symbol=["EURUSD", "XAUUSD"], timeframe="M1", speed="max", paused=True)
-    correct(eurusd, -400)
+    eurusd.correct(-400)
     await asyncio.to_thread(eurusd.publish, 50)
     await settled(talk.http, eurusd)
     await talk.say("resume")
     writing = asyncio.create_task(asyncio.to_thread(xauusd.publish, 30))
-    got: list[dict[str, Any]] = []
-    live, wanted = None, None
-    while live is None or wanted is None or len(got) < len(wanted):
+    got = await played(talk, "live")
+    assert set(talk.heard[-1]["data"][0]["cursors"]) == PAST
+    live = len(got)
+    await writing
+    wanted = happened(eurusd, xauusd, timeframes=("M1",), since=since)
+    while len(got) < len(wanted):
         message = await talk.hear()
-        if message.get("channel") == "replay" and message["data"][0]["state"] == "live":
-            live = len(got)
-            assert set(message["data"][0]["cursors"]) == PAST
-        if message.get("channel") in PAST and message["type"] == ("replay" if live is None else "update"):
+        if message.get("channel") in PAST and message["type"] == "update":
             got += message["data"]
-        if wanted is None and writing.done():
-            wanted = happened(eurusd, xauusd, timeframes=("M1",), since=since)
     assert sorted(got, key=order) == wanted
     assert got[: len(there)] == there
     assert sum(row.get("correction", False) for row in there) == 1
     assert live > len(there)
 
 
-def correct(market: FakeMarket, place: int) -> None:
-    """A tick that the source found late, beside one that it has."""
-    late = replace(market.ticks[place], ordinal=1, correction=True)
-    market.write("ticks.clean", [market.tick(late)])
-    market.ticks.append(late)
+async def test_with_a_cursor_it_goes_on_exactly_there(connect: Connect, eurusd: FakeMarket, xauusd: FakeMarket) -> None:
+    since = eurusd.ticks[-200].ts_event
+    both = {"time": since, "symbol": ["EURUSD", "XAUUSD"], "timeframe": ["M1"], "speed": "max"}
+    wanted = happened(eurusd, xauusd, timeframes=("M1",), since=since)
+    got: list[dict[str, Any]] = []
+    cursor = None
+    for _ in range(3):  # connections that are given up after some steps
+        talk = await connect()
+        await seek(talk, **both, cursor=cursor, paused=True)
+        for ticks in (1, 30):
+            await talk.say("step", {"ticks": ticks})
+            got += await played(talk, "paused")
+        cursor = [message["cursor"] for message in talk.heard if message.get("type") == "replay"][-1]
+        await talk.socket.close()
+    await asyncio.to_thread(xauusd.publish, 40)  # of before the clock
+    eurusd.correct(-150)
+    await asyncio.to_thread(eurusd.publish, 1)
+    talk = await connect()
+    await settled(talk.http, xauusd)
+    await settled(talk.http, eurusd)
+    await seek(talk, **both, cursor=cursor)
+    got += await played(talk, "live")
+    assert got[: len(wanted)] == wanted
+    assert sorted(got, key=order) == happened(eurusd, xauusd, timeframes=("M1",), since=since)
+
+
+async def test_a_cursor_of_another_log_is_refused(connect: Connect) -> None:
+    talk = await connect()
+    for place in ("!!ticks~0!bars~0!5", "!!ticks~zz~zz~zz~zz!bars~0~0~0~0!5"):
+        await seek(talk, symbol="EURUSD", cursor=place)
+        refused = await talk.until(lambda message: message.get("success") is False)
+        assert (refused["code"], refused["method"], refused["req_id"]) == (400, "seek", "s")
