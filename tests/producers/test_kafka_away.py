@@ -97,8 +97,8 @@ def test_what_was_spooled_survives_a_kill_and_a_terminal_that_has_forgotten_it(
         place = TopicPartition(world.topic("ticks.raw"), partition_for(SYMBOL, PARTITIONS))
         eventually(lambda: offset_at(settings.kafka, place, now_ms() - 1_000))
         with away(settings.kafka):
-            gone = now_ms()
-            eventually(lambda: metric(child, "arbitrex_ticks_queue_size") > 60)
+            gone, waiting = now_ms(), metric(child, "arbitrex_ticks_queue_size")
+            eventually(lambda: metric(child, "arbitrex_ticks_queue_size") > waiting + 60)
             assert metric(child, "arbitrex_spool_bytes") > 0
             killed = now_ms()
             child.kill()
