@@ -26,13 +26,13 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from infra import kafka_log, topics
+from infra import topics
 from infra.brokers.kafka import KafkaCluster
+from infra.cli import drain
 from infra.lake.query import connect as connect_lake
 from infra.registry.client import connect
 from infra.settings import Settings
-from infra.worlds import World
-from schemas.records import Progress
+from schemas.errors import RegistryAwayError
 from tests.acceptance import census, oracle, stack
 from tests.acceptance.faults import Killer
 from tests.acceptance.oracle import PRICES, Feed
@@ -168,14 +168,11 @@ def _compare_folded(row: Row, timeframe: str, bars: pl.DataFrame, truth: pl.Data
 
 
 def processed(settings: Settings, codec: Codec) -> bool:
-    """Whether the processor has reached the end of ticks.raw."""
-    progress = {}
-    for message in census.messages(settings, topics.PROGRESS):
-        record = codec.decode(message.value() or b"")
-        assert isinstance(record, Progress)
-        progress[message.partition()] = record.next_offset
-    ends = kafka_log.ends(settings.kafka, World(settings.world).topic(topics.TICKS_RAW.name))
-    return all(progress.get(partition, 0) >= end for partition, end in ends.items())
+    """Whether the processor has reached the end of ticks.raw; not known while a killed registry is away."""
+    try:
+        return drain.processed(settings, codec)
+    except RegistryAwayError:
+        return False
 
 
 def stored(settings: Settings, clean: int) -> bool:
