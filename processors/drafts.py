@@ -16,7 +16,6 @@ from schemas.codec import Codec
 from schemas.columns import taken
 from schemas.errors import ArbitrexError
 from schemas.records import FeedEvent, LiveBars, Progress
-from schemas.rows import encode_batch
 
 LARGEST_DEAD_LETTER: Final = 900_000
 """Bytes kept of one: its headers must fit beside it into what a broker takes (1 MiB by default)."""
@@ -80,14 +79,14 @@ class Drafts:
             record = records[at]
             headers = [("reason", Reason(reason).label.encode()), *self._position(record.offset)]
             page.add(topics.TICKS_REJECTED, record.key, record.value, record.timestamp, headers)
-        bars = [closed.bar for closed in outcome.closed]
-        for closed, bar, value in zip(outcome.closed, bars, encode_batch(bars, self._codec), strict=True):
+        for closed in outcome.closed:
+            bar = closed.bar
             headers = [
                 *self._position(closed.cause_offset),
                 ("first_offset", b"%d" % closed.first_offset),
                 ("last_offset", b"%d" % closed.last_offset),
             ]
-            page.add(topics.BARS, bar.key.encode(), value, bar.ts_close, headers)
+            page.add(topics.BARS, bar.key.encode(), self._codec.encode(bar), bar.ts_close, headers)
         self._live(page, outcome.live, int(records.timestamps[-1]))
         for at, spec in outcome.specs:
             headers, time = self._position(int(records.offsets[at])), int(records.timestamps[at])

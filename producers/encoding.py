@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from producers.terminal import FLAGS_KNOWN, Ticks
-from schemas.layout import Ints, doubles, joined, same, texts, varints
-from schemas.rows import messages
+from schemas.layout import Ints, doubles, joined, messages, same, texts, varints
 
 Floats = NDArray[np.float64]
 

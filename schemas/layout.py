@@ -47,15 +47,6 @@ def texts(contents: Sequence[bytes]) -> list[Cells]:
     return [*varints(lengths), (cells.reshape(len(contents), width), np.arange(width) < lengths[:, None])]
 
 
-def only(there: NDArray[np.bool_], columns: Iterable[Cells]) -> list[Cells]:
-    """The columns, used only in some rows."""
-    return [
-        (cells, np.broadcast_to(rows, cells.shape) if used is None else used & rows)
-        for cells, used in columns
-        for rows in [there if cells.ndim == 1 else there[:, None]]
-    ]
-
-
 def row_lengths(columns: Iterable[Cells], count: int) -> Ints:
     """How many cells of each row are used."""
     lengths = np.zeros(count, np.int64)
@@ -80,3 +71,13 @@ def joined(columns: Sequence[Cells], count: int) -> NDArray[np.uint8]:
             taken = np.ones((count, width), bool) if taken is None else taken
             taken[:, block] = used.reshape(count, -1)
     return table.ravel() if taken is None else table[taken]
+
+
+def messages(columns: Sequence[Cells], count: int) -> list[bytes]:
+    """What each row holds; there is one at the least."""
+    table, lengths = joined(columns, count), row_lengths(columns, count)
+    if (lengths == lengths[0]).all():
+        alike: list[bytes] = table.view(f"V{lengths[0]}").tolist()
+        return alike
+    content, ends = table.tobytes(), np.cumsum(lengths).tolist()
+    return [content[start:end] for start, end in zip([0, *ends], ends, strict=False)]
