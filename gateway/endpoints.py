@@ -27,6 +27,8 @@ TABLES: Final = {
     "application/vnd.apache.parquet": "parquet",
 }
 """What rows may be asked for as, by media type."""
+STREAMS: Final = ("application/x-ndjson", "application/vnd.apache.arrow.stream")
+"""What a replay may be asked for as."""
 _ERRORS: Final = {
     "400": "a parameter is wrong",
     "401": "no token, or one that is not taken",
@@ -35,8 +37,7 @@ _ERRORS: Final = {
     "429": "too many requests",
     "503": "the lake, Kafka or the registry is away, or too many wait",
 }
-
-
+_OF_SOCKET: Final = {"426": "this is a WebSocket"}
 _OF_ROWS: Final = {"406": "rows are not given as what Accept asks for"}
 
 
@@ -49,6 +50,9 @@ class Endpoint:
     optional: tuple[str, ...] = ()
     rows: bool = False
     """Its answer is rows, in any of `TABLES`."""
+    streams: tuple[str, ...] = ()
+    """The media types that its answer comes as, if that is no JSON."""
+    socket: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -72,6 +76,7 @@ ENDPOINTS: Final = {
         "The clean ticks of several symbols in the order of their time, as a stream: NDJSON or Arrow",
         ("symbol", "from", "to"),
         ("speed",),
+        streams=STREAMS,
     ),
     "/v1/missing": Endpoint(
         "Why bars do not exist: market_closed, quiet or feed_gap", ("symbol", "timeframe", "from"), ("to",)
@@ -79,10 +84,10 @@ ENDPOINTS: Final = {
     "/v1/gaps": Endpoint("Since when the log holds every tick of a symbol, and except for which gaps", ("symbol",)),
     "/v1/openapi.json": Endpoint("This description"),
     "/v1/asyncapi.json": Endpoint("The WebSocket's description, AsyncAPI 3"),
-    "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress")),
+    "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress"), socket=True),
     "/health": Endpoint("Whether the process lives"),
     "/ready": Endpoint("Whether Kafka is followed"),
-    "/metrics": Endpoint("Prometheus"),
+    "/metrics": Endpoint("Prometheus", streams=("text/plain",)),
 }
 
 
@@ -117,7 +122,7 @@ def openapi(version: str) -> dict[str, Any]:
 
 
 def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
-    errors = _ERRORS | _OF_ROWS if endpoint.rows else _ERRORS
+    errors = _ERRORS | (_OF_ROWS if endpoint.rows else {}) | (_OF_SOCKET if endpoint.socket else {})
     return {
         "summary": endpoint.summary,
         "operationId": path.strip("/").replace("/", "_").replace(".", "_"),
@@ -125,17 +130,19 @@ def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
             {"name": name, "in": "query", "required": name in endpoint.required, "schema": _PARAMETERS[name]}
             for name in endpoint.parameters
         ],
-        "responses": {"200": _success(path, endpoint)} | {code: _failure(text) for code, text in errors.items()},
+        "responses": _success(endpoint) | {code: _failure(text) for code, text in errors.items()},
     }
 
 
-def _success(path: str, endpoint: Endpoint) -> dict[str, Any]:
-    if path == "/metrics":
-        return {"description": endpoint.summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.socket:
+        return {"101": {"description": endpoint.summary}}
+    content: dict[str, Any] = {media: {} for media in endpoint.streams}
+    if not content:
+        content = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.rows:
         content |= {media: {} for media in TABLES if media != "application/json"}
-    return {"description": endpoint.summary, "content": content}
+    return {"200": {"description": endpoint.summary, "content": content}}
 
 
 def _failure(text: str) -> dict[str, Any]:
