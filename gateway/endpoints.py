@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.protocol import END_OF_TIME, LEAST_SPEED, MOST_SPEED
 from gateway.query import MOST_ROWS, USUAL_ROWS
 
-_TIME: Final = {"type": "string", "description": "UTC epoch milliseconds, or ISO 8601 (UTC when it says no zone)"}
+_TIME: Final = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": END_OF_TIME},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+    ],
+    "description": "UTC epoch milliseconds, or ISO 8601 (UTC when it says no zone)",
+}
 _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "symbol": {"type": "string", "minLength": 1},
     "timeframe": {"type": "string", "minLength": 1},
@@ -15,7 +23,11 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "to": _TIME,
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": USUAL_ROWS},
     "cursor": {"type": "string", "pattern": r"^\d{1,15}\.\d{1,15}$", "description": "`next` of the page before"},
-    "speed": {"type": "string", "description": "0.1 to 10000 times its pace, or max", "default": "max"},
+    "speed": {
+        "anyOf": [{"type": "number", "minimum": LEAST_SPEED, "maximum": MOST_SPEED}, {"const": "max"}],
+        "description": "how many times its pace; max: as fast as can be",
+        "default": "max",
+    },
     "codec": {"type": "string", "enum": ["json", "msgpack"], "default": "json"},
     "slow": {"type": "string", "enum": ["close", "skip", "conflate"], "default": "close"},
     "compress": {"type": "string", "enum": ["true", "false"], "default": "false"},
