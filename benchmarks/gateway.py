@@ -49,8 +49,8 @@ class Measured:
         self.frames = 0
         self.began = asyncio.Event()
 
-    async def read(self, http: aiohttp.ClientSession) -> None:
-        """Until cancelled. Raises SystemExit when the gateway closes the connection."""
+    async def read(self, http: aiohttp.ClientSession) -> str:
+        """Until cancelled, or until the gateway closes the connection; why."""
         error = "no reason"
         async with http.ws_connect("/v1/ws", max_msg_size=0) as connection:
             await connection.send_str(EVERYTHING)
@@ -62,7 +62,7 @@ class Measured:
                     self.frames += 1
                     self.latencies += [now - row["ts_recv"] / 1e6 for row in heard["data"]]
                     self.began.set()
-        raise SystemExit(f"a client that was measured was closed: {error}")
+        return f"a client that was measured was closed ({connection.close_code}): {error}"
 
 
 def deaf(url: str) -> socket.socket:
@@ -107,6 +107,8 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
             after, frames = process.cpu_times(), several.frames - frames
             found = np.array(several.latencies) * 1_000
             memory = process.memory_info().rss / 1e6
+            if over := [task.result() for task in reading if task.done()]:
+                raise SystemExit(over[0])
             if any(other.is_closing() for other in others):
                 raise SystemExit("clients that only read were closed, so this is no measurement of all of them")
             for task in reading:
