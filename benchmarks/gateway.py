@@ -30,7 +30,9 @@ from tests.support import ROOT, Child, environment
 
 MEASURED = 5
 PARTITIONS = 4
-WARM_UP_SECONDS = 8.0
+WARM_UP_SECONDS = 5.0
+FIRST_TICK_SECONDS = 120
+"""Within which the first tick has to come: the load reads its files first, and other programs may run."""
 EVERYTHING = json.dumps({"method": "subscribe", "params": {"channel": "ticks", "symbol": "*", "snapshot": False}})
 _UPGRADE = (
     b"GET /v1/ws?slow=skip HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -45,16 +47,22 @@ class Measured:
     def __init__(self) -> None:
         self.latencies: list[float] = []
         self.frames = 0
+        self.began = asyncio.Event()
 
-    async def read(self, http: aiohttp.ClientSession) -> None:
+    async def read(self, http: aiohttp.ClientSession) -> str:
+        """Until cancelled, or until the gateway closes the connection; why."""
+        error = "no reason"
         async with http.ws_connect("/v1/ws", max_msg_size=0) as connection:
             await connection.send_str(EVERYTHING)
             async for message in connection:
                 now = time.time()
                 heard = orjson.loads(message.data)
+                error = heard.get("error", error)
                 if heard.get("channel") == "ticks":
                     self.frames += 1
                     self.latencies += [now - row["ts_recv"] / 1e6 for row in heard["data"]]
+                    self.began.set()
+        return f"a client that was measured was closed ({connection.close_code}): {error}"
 
 
 def deaf(url: str) -> socket.socket:
@@ -87,6 +95,11 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
             load = await asyncio.create_subprocess_exec(
                 sys.executable, *command, "--seconds", str(seconds + WARM_UP_SECONDS), env=env, cwd=ROOT
             )
+            ended = asyncio.create_task(load.wait())
+            first = asyncio.create_task(several.began.wait())
+            await asyncio.wait((first, ended), timeout=FIRST_TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                raise SystemExit(f"no tick within {FIRST_TICK_SECONDS} s; see what load and gateway say above")
             await asyncio.sleep(WARM_UP_SECONDS)
             several.latencies.clear()
             before, frames = process.cpu_times(), several.frames
@@ -94,17 +107,18 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
             after, frames = process.cpu_times(), several.frames - frames
             found = np.array(several.latencies) * 1_000
             memory = process.memory_info().rss / 1e6
+            if over := [task.result() for task in reading if task.done()]:
+                raise SystemExit(over[0])
+            if any(other.is_closing() for other in others):
+                raise SystemExit("clients that only read were closed, so this is no measurement of all of them")
             for task in reading:
                 task.cancel()
             for other in others:
                 other.close()
-            await load.wait()
+            if await ended:
+                raise SystemExit("the ticks could not be written; the load says why above")
         for each in deaf_ones:
             each.close()
-    if not len(found):
-        raise SystemExit(
-            f"no tick arrived in {seconds:.0f} s; see what load and gateway say above, or give more --seconds"
-        )
     p50, p99, most = np.percentile(found, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
     return (

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import problems, rest
@@ -89,6 +89,12 @@ class Gateway:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         wishes, compress = _wishes(request)
+        if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+            told = problems.problem(
+                426, "this is a WebSocket: connect with ws:// in place of http://, wss:// of https://"
+            )
+            told.headers[hdrs.UPGRADE] = "websocket"
+            return told
         if not self._addresses.enter(request.remote):
             return problems.problem(
                 429, f"at most {self._settings.gateway.max_connections_per_address} connections each"

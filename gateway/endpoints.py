@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.protocol import END_OF_TIME, LEAST_SPEED, MOST_SPEED
 from gateway.query import MOST_ROWS, USUAL_ROWS
 
-_TIME: Final = {"type": "string", "description": "UTC epoch milliseconds, or ISO 8601 (UTC when it says no zone)"}
+_TIME: Final = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": END_OF_TIME},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+    ],
+    "description": "UTC epoch milliseconds, or ISO 8601 (UTC when it says no zone)",
+}
 _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "symbol": {"type": "string", "minLength": 1},
     "timeframe": {"type": "string", "minLength": 1},
@@ -15,7 +23,11 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "to": _TIME,
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": USUAL_ROWS},
     "cursor": {"type": "string", "pattern": r"^\d{1,15}\.\d{1,15}$", "description": "`next` of the page before"},
-    "speed": {"type": "string", "description": "0.1 to 10000 times its pace, or max", "default": "max"},
+    "speed": {
+        "anyOf": [{"type": "number", "minimum": LEAST_SPEED, "maximum": MOST_SPEED}, {"const": "max"}],
+        "description": "how many times its pace; max: as fast as can be",
+        "default": "max",
+    },
     "codec": {"type": "string", "enum": ["json", "msgpack"], "default": "json"},
     "slow": {"type": "string", "enum": ["close", "skip", "conflate"], "default": "close"},
     "compress": {"type": "string", "enum": ["true", "false"], "default": "false"},
@@ -27,6 +39,8 @@ TABLES: Final = {
     "application/vnd.apache.parquet": "parquet",
 }
 """What rows may be asked for as, by media type."""
+STREAMS: Final = ("application/x-ndjson", "application/vnd.apache.arrow.stream")
+"""What a replay may be asked for as."""
 _ERRORS: Final = {
     "400": "a parameter is wrong",
     "401": "no token, or one that is not taken",
@@ -35,8 +49,7 @@ _ERRORS: Final = {
     "429": "too many requests",
     "503": "the lake, Kafka or the registry is away, or too many wait",
 }
-
-
+_OF_SOCKET: Final = {"426": "this is a WebSocket"}
 _OF_ROWS: Final = {"406": "rows are not given as what Accept asks for"}
 
 
@@ -49,6 +62,9 @@ class Endpoint:
     optional: tuple[str, ...] = ()
     rows: bool = False
     """Its answer is rows, in any of `TABLES`."""
+    streams: tuple[str, ...] = ()
+    """The media types that its answer comes as, if that is no JSON."""
+    socket: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -72,6 +88,7 @@ ENDPOINTS: Final = {
         "The clean ticks of several symbols in the order of their time, as a stream: NDJSON or Arrow",
         ("symbol", "from", "to"),
         ("speed",),
+        streams=STREAMS,
     ),
     "/v1/missing": Endpoint(
         "Why bars do not exist: market_closed, quiet or feed_gap", ("symbol", "timeframe", "from"), ("to",)
@@ -79,10 +96,10 @@ ENDPOINTS: Final = {
     "/v1/gaps": Endpoint("Since when the log holds every tick of a symbol, and except for which gaps", ("symbol",)),
     "/v1/openapi.json": Endpoint("This description"),
     "/v1/asyncapi.json": Endpoint("The WebSocket's description, AsyncAPI 3"),
-    "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress")),
+    "/v1/ws": Endpoint("The WebSocket: docs/websocket.md", optional=("codec", "slow", "compress"), socket=True),
     "/health": Endpoint("Whether the process lives"),
     "/ready": Endpoint("Whether Kafka is followed"),
-    "/metrics": Endpoint("Prometheus"),
+    "/metrics": Endpoint("Prometheus", streams=("text/plain",)),
 }
 
 
@@ -117,7 +134,7 @@ def openapi(version: str) -> dict[str, Any]:
 
 
 def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
-    errors = _ERRORS | _OF_ROWS if endpoint.rows else _ERRORS
+    errors = _ERRORS | (_OF_ROWS if endpoint.rows else {}) | (_OF_SOCKET if endpoint.socket else {})
     return {
         "summary": endpoint.summary,
         "operationId": path.strip("/").replace("/", "_").replace(".", "_"),
@@ -125,17 +142,19 @@ def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
             {"name": name, "in": "query", "required": name in endpoint.required, "schema": _PARAMETERS[name]}
             for name in endpoint.parameters
         ],
-        "responses": {"200": _success(path, endpoint)} | {code: _failure(text) for code, text in errors.items()},
+        "responses": _success(endpoint) | {code: _failure(text) for code, text in errors.items()},
     }
 
 
-def _success(path: str, endpoint: Endpoint) -> dict[str, Any]:
-    if path == "/metrics":
-        return {"description": endpoint.summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.socket:
+        return {"101": {"description": endpoint.summary}}
+    content: dict[str, Any] = {media: {} for media in endpoint.streams}
+    if not content:
+        content = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.rows:
         content |= {media: {} for media in TABLES if media != "application/json"}
-    return {"description": endpoint.summary, "content": content}
+    return {"200": {"description": endpoint.summary, "content": content}}
 
 
 def _failure(text: str) -> dict[str, Any]:

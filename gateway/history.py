@@ -209,15 +209,15 @@ class History:
         return [closed_bar(row) for row in _plain(last.filter(asked).collect())]
 
     def _lake_ticks(self, symbol: str, start: int, end: int, offsets: range) -> Iterator[list[Row]]:
-        """The lake's ticks in steps of time that grow while there is little in them."""
+        """The lake's ticks in steps of time that grow; where it has none, there is no step."""
         newest = self._market.ticks.get(symbol)
         end = min(end, newest["ts_event"] + 1) if newest else end
         step = _HOUR
-        while start < end:
-            stop = min(end, start + step)
-            frame = tables.read_ticks(*self._lake, symbol, start_ms=start, end_ms=stop, offsets=offsets)
+        while (begin := tables.next_tick(*self._lake, symbol, start_ms=start, end_ms=end)) is not None:
+            start = min(end, begin + step)
+            frame = tables.read_ticks(*self._lake, symbol, start_ms=begin, end_ms=start, offsets=offsets)
             yield _plain(frame)
-            start, step = stop, min(step * 4, _LONGEST_STEP)
+            step = min(step * 4, _LONGEST_STEP)
 
     @property
     def _lake(self) -> tuple[str, dict[str, SecretStr], str]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from infra import logs
 from schemas.errors import ArbitrexError
@@ -42,7 +42,10 @@ async def errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
         log.warning("request failed", path=request.path, reason=str(error))
         return problem(503, str(error))
     except web.HTTPException as error:
-        return problem(error.status, error.reason)
+        told = problem(error.status, error.reason)
+        if allowed := error.headers.get(hdrs.ALLOW):
+            told.headers[hdrs.ALLOW] = allowed
+        return told
 
 
 def answer(body: Any, status: int = 200) -> web.Response:

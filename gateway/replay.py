@@ -14,6 +14,7 @@ import pyarrow as pa
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.endpoints import STREAMS
 from gateway.history import History, Series
 from gateway.hub import Hub
 from gateway.market import Row
@@ -115,10 +116,7 @@ class Arrow:
         return data
 
 
-WRITERS: Final[dict[str, Callable[[], Writer]]] = {
-    "application/x-ndjson": Lines,
-    "application/vnd.apache.arrow.stream": Arrow,
-}
+WRITERS: Final[dict[str, Callable[[], Writer]]] = dict(zip(STREAMS, (Lines, Arrow), strict=True))
 
 
 class Replays:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, Producer
 from pydantic import SecretStr
 
 from infra import kafka as clients
-from infra.kafka_log import beginnings, partition_count, read_to_end
+from infra.kafka_log import beginnings, read_to_end
 from infra.process import MANAGED
 from infra.settings import RegistrySettings, Settings
 from tests.forked import Forked
@@ -51,10 +51,10 @@ def eventually(condition: Callable[[], T], timeout: float = 60.0, *, every: floa
     return value
 
 
-def produce_all(settings: Settings, topic: str, records: Iterable[Out]) -> int:
-    """Produce to a full topic name and wait until all are acknowledged; how many."""
-    partitions = partition_count(settings.kafka, topic)
-    producer = clients.producer(settings.kafka)
+def produce_all(settings: Settings, topic: str, records: Iterable[Out], producer: Producer | None = None) -> int:
+    """Produce to a full topic name and wait until all are acknowledged; how many. A producer may be kept for more."""
+    producer = producer or clients.producer(settings.kafka)
+    partitions = len(producer.list_topics(topic, 10).topics[topic].partitions)
     failed: list[KafkaError] = []
     count = 0
     for record in records:

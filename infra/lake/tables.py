@@ -73,12 +73,7 @@ def scan(
 
     Polars' own `scan_delta` does not find a table in a folder whose path has a blank in it.
     """
-    found = data_files(handle)
-    names = (min(symbols), max(symbols)) if symbols else (None, None)
-    for column, least, most in (("symbol", *names), (table.time, *(window or (None, None)))):
-        if least is not None and {f"min.{column}", f"max.{column}"} <= set(found.columns):
-            outside = (pl.col(f"max.{column}") < least) | (pl.col(f"min.{column}") > most)
-            found = found.filter(~outside.fill_null(value=False))
+    found = _files(handle, table, symbols, window)
     if not found.height:
         return pl.LazyFrame(schema=table.schema)
     place = table_uri(uri, table)
@@ -91,6 +86,41 @@ def scan(
         glob=False,
         storage_options=revealed(options) or None,
     ).select(*table.schema)
+
+
+def _files(
+    handle: DeltaTable, table: Table, symbols: Sequence[str], window: tuple[datetime, datetime] | None
+) -> pl.DataFrame:
+    """Those of a table's `data_files` that may hold the symbols and times."""
+    found = data_files(handle)
+    names = (min(symbols), max(symbols)) if symbols else (None, None)
+    for column, least, most in (("symbol", *names), (table.time, *(window or (None, None)))):
+        if least is not None and {f"min.{column}", f"max.{column}"} <= set(found.columns):
+            outside = (pl.col(f"max.{column}") < least) | (pl.col(f"min.{column}") > most)
+            found = found.filter(~outside.fill_null(value=False))
+    return found
+
+
+def next_tick(
+    uri: str, options: StorageOptions | None, world: str, symbol: str, *, start_ms: int, end_ms: int
+) -> int | None:
+    """The lake has no tick of a symbol between ``start_ms`` and this time; None: none in [start_ms, end_ms).
+
+    The table's log alone says so, and there need be none at that time. Raises StoreError when the lake cannot be read.
+    """
+    first, last = max(start_ms, FIRST_MS), min(end_ms - 1, LAST_MS)
+    handle = open_table(uri, options, TICKS)
+    if handle is None or first > last:
+        return None
+    found = _files(handle, TICKS, [symbol], (_moment(first), _moment(last)))
+    found = found.filter(pl.col("partition.world") == world)
+    if not found.height:
+        return None
+    least = f"min.{TICKS.time}"
+    if least not in found.columns or found[least].null_count():
+        return first
+    times: list[int] = found[least].dt.timestamp("ms").to_list()
+    return max(first, min(times))
 
 
 def read_ticks(

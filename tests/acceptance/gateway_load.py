@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from confluent_kafka import Producer
@@ -30,6 +31,8 @@ from tests.acceptance.oracle import DATA
 FEED = "oanda"
 COUNT = 40
 WEEK = 7 * 86_400_000
+_APART = 97
+"""Ticks by which one symbol is ahead of the one before it: no two are alike."""
 _TURN_SECONDS, _PLAIN_SECONDS = 0.05, 0.002
 
 
@@ -37,14 +40,31 @@ def names() -> list[str]:
     return [f"REAL.{number:02}" for number in range(COUNT)]
 
 
-class Series:
-    """The ticks of one symbol, for ever."""
+def recorded() -> list[Ticks]:
+    """The real ticks there are of each symbol."""
+    folders = sorted(DATA.rglob("tick/*"))
+    return [
+        np.concatenate([day.load().ticks for path in sorted(folder.glob("*.zip")) if (day := lean.recognise(path))])
+        for folder in folders
+    ]
 
-    def __init__(self, symbol: str, number: int, ticks: Ticks, header: bytes) -> None:
+
+def all_series(ticks: Sequence[Ticks], header: bytes) -> list[Series]:
+    """Each symbol's, all from the same hours on, as in a market: no replay plays days in which one is alone."""
+    start = max(each["time_msc"][0] for each in ticks)
+    return [
+        Series(name, ticks[number % len(ticks)], start, number * _APART, header) for number, name in enumerate(names())
+    ]
+
+
+class Series:
+    """The ticks of one symbol, for ever, from some ticks after a moment on."""
+
+    def __init__(self, symbol: str, ticks: Ticks, start: int, skip: int, header: bytes) -> None:
         self.symbol = symbol
         self._header = header
         self._ticks = ticks
-        self._from = number * 1_009 % len(self._ticks)
+        self._from = int(np.searchsorted(ticks["time_msc"], start)) + skip
         self.sent = 0
         self._last = (-1, -1)
         """Time and ordinal of the last tick: the next one may be of the same millisecond."""
@@ -86,13 +106,7 @@ def main() -> None:
     settings = load()
     codec = connect(settings)
     topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
-    folders = sorted(DATA.rglob("tick/*"))
-    ticks = [
-        np.concatenate([day.load().ticks for path in sorted(folder.glob("*.zip")) if (day := lean.recognise(path))])
-        for folder in folders
-    ]
-    header = codec.headers["Tick"]
-    all_series = [Series(name, number, ticks[number % len(ticks)], header) for number, name in enumerate(names())]
+    market = all_series(recorded(), codec.headers["Tick"])
     producer = clients.producer(
         settings.kafka, transactional_id=None if chosen.plain else f"load-{settings.world}", **{"linger.ms": 1}
     )
@@ -103,7 +117,7 @@ def main() -> None:
     while (passed := time.monotonic() - start) < chosen.seconds:
         if not chosen.plain:
             producer.begin_transaction()
-        for series in all_series:
+        for series in market:
             due = int(passed * chosen.rate / COUNT) - series.sent
             partition = clients.partition_for(series.symbol, partitions)
             for value, moment in series.take(due) if due > 0 else ():

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from infra.kafka import partition_for
+from confluent_kafka import Producer
+
+from infra import kafka as clients
 from infra.settings import Settings
 from infra.worlds import World
 from schemas.codec import Codec
@@ -48,6 +50,10 @@ class FakeMarket:
     open: dict[str, Bar] = field(default_factory=dict)
     closed: list[Bar] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
+    _producer: Producer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._producer = clients.producer(self.settings.kafka)
 
     @property
     def spec(self) -> SymbolSpec:
@@ -108,7 +114,7 @@ class FakeMarket:
         return Out(tick.symbol, self.codec.encode(tick), tick.ts_event)
 
     def bar(self, bar: Bar) -> Out:
-        partition = partition_for(bar.symbol, self.settings.kafka.partitions or 1)
+        partition = clients.partition_for(bar.symbol, self.settings.kafka.partitions or 1)
         return Out(bar.key, self.codec.encode(bar), bar.ts_close, partition)
 
     def event(self, text: str) -> Out:
@@ -123,7 +129,7 @@ class FakeMarket:
         return Out(self.symbol, self.codec.encode(record), self.time)
 
     def write(self, topic: str, records: Iterable[Out] | Iterator[Out]) -> None:
-        produce_all(self.settings, World(self.settings.world).topic(topic), records)
+        produce_all(self.settings, World(self.settings.world).topic(topic), records, self._producer)
 
 
 def first(tick: Tick, timeframe: str, length: int, spread: int) -> Bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -9,6 +10,7 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import hub as hubs
 from gateway import recent
 from gateway.cursor import Cursor, Place
 from gateway.door import Door
@@ -188,3 +190,19 @@ def test_who_may_come_in() -> None:
     assert local.refuses("127.0.0.1:8080", "null") is not None
     assert local.refuses("evil.example:8080", "http://evil.example:8080") is not None
     assert Door("0.0.0.0", ()).refuses("gateway.internal:8080", None) is None  # noqa: S104
+
+
+async def test_a_place_is_waited_for_until_another_gateways_client_would_be_there() -> None:
+    hub = Hub(Market(), {"ticks": {0: Place(5), 1: Place(5)}})
+
+    def cursor(*offsets: int) -> Cursor:
+        return Cursor("ticks", tuple(map(Place, offsets)))
+
+    assert await hub.reached(cursor(5, 4))
+    assert not await hub.reached(cursor(5))
+    with patch.object(hubs, "_BEHIND_SECONDS", 0.1):
+        assert not await hub.reached(cursor(5, 6))
+    waiting = asyncio.create_task(hub.reached(cursor(5, 6)))
+    await asyncio.sleep(0)
+    hub.apply(Update(places={"ticks": {1: Place(6)}}))
+    assert await waiting

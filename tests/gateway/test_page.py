@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from gateway.tokens import TokenFile
 from infra import ports
 from infra.settings import GatewaySettings
 from tests.gateway.conftest import Desk
-from tests.gateway.market import MINUTE, START, FakeMarket
-from tests.support import Child, eventually
+from tests.gateway.market import MINUTE, START, FakeMarket, spec
+from tests.support import Child, Out, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.kafka, pytest.mark.one_broker]
 
@@ -184,6 +186,64 @@ def test_what_the_address_names_is_shown_when_it_comes_and_scrolled_back(desk: D
     eventually(lambda: shown(blank, "first-time") == str(gbpusd.closed[0].ts_open))
     blank.locator("#newest").click()
     expect(blank.locator("#newest")).to_be_hidden()
+
+
+def test_a_hundred_symbols_are_listed_found_and_quoted(desk: Desk, blank: Page, complaints: list[str]) -> None:
+    names = [f"SYM{number:02}" for number in range(100)]
+    desk.eurusd.write("symbols", [Out(name, desk.eurusd.codec.encode(spec(name)), START) for name in names])
+    blank.goto(desk.url)
+    expect(blank.locator("#watch li[id*=SYM]")).to_have_count(len(names))
+
+    def quote(number: int) -> str:
+        """A tick of each, and what it is shown as."""
+        tick = replace(desk.eurusd.ticks[-1], ts_event=START + number, bid=1.5 + number / 1e5, ask=1.6)
+        desk.eurusd.write("ticks.clean", [desk.eurusd.tick(replace(tick, symbol=name)) for name in names])
+        return f"{tick.bid:.5f}"
+
+    rows = blank.locator("#watch li")
+    expect(blank.locator("#watch-SYM00 .bid")).to_have_text(quote(1))
+    blank.locator("#watch").focus()
+    blank.keyboard.press("End")
+    expect(rows.last).to_be_in_viewport()
+    expect(rows.last).to_have_attribute("aria-selected", "true")
+    last = blank.locator("#watch-SYM99 .bid")
+    before, now = last.inner_text(), quote(2)
+    assert before != now
+    expect(last).to_have_text(now)
+    blank.keyboard.press("/")
+    blank.keyboard.type("ym4")
+    expect(blank.locator("#watch li:visible")).to_have_count(10)
+    blank.keyboard.press("Enter")
+    expect(blank.locator("#name")).to_have_text("SYM40")
+    assert complaints == []
+
+
+@pytest.mark.usefixtures("moving")
+def test_the_slider_goes_to_any_moment(page: Page, complaints: list[str]) -> None:
+    page.wait_for_selector(BARS.format("EURUSD", "M1"))
+    eventually(lambda: int(shown(page, "bars")) > 360)
+    page.keyboard.press("r")
+    expect(page.locator("body")).to_have_attribute("data-mode", "past")
+    slider = page.locator("#replay-slider")
+    first, last = (int(str(slider.get_attribute(name))) for name in ("min", "max"))
+    assert first == START
+
+    def stands_near(moment: float) -> bool:
+        return abs(int(shown(page, "last-time") or 0) - moment) < 0.05 * (last - first)
+
+    box = slider.bounding_box()
+    assert box is not None
+    for share in (0.5, 0.25):
+        page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+        eventually(partial(stands_near, first + share * (last - first)))
+        expect(page.locator("#bid")).to_contain_text("1.08")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("End")
+    eventually(lambda: int(shown(page, "last-time") or 0) >= last - last % MINUTE - MINUTE)
+    page.keyboard.press("l")
+    expect(page.locator("body")).to_have_attribute("data-mode", "live")
+    assert complaints == []
 
 
 @pytest.mark.usefixtures("moving")

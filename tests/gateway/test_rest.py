@@ -164,6 +164,13 @@ async def test_what_is_wrong_is_named(
     assert message
 
 
+async def test_what_is_there_but_not_so_is_told_how(http: aiohttp.ClientSession) -> None:
+    async with http.get("/v1/ws") as response:
+        assert (response.status, response.headers["Upgrade"]) == (426, "websocket")
+    async with http.post("/v1/bars") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD")
+
+
 async def test_health_readiness_and_metrics(http: aiohttp.ClientSession) -> None:
     for path in ("/health", "/ready"):
         async with http.get(path) as response:

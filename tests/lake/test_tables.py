@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from infra.lake.layout import BARS, EVENTS, REJECTED, TABLES, TICKS
 from infra.lake.storage import filesystem, revealed
-from infra.lake.tables import drop_world, ends, last_revisions, read_bars, read_ticks, table_uri
+from infra.lake.tables import drop_world, ends, last_revisions, next_tick, read_bars, read_ticks, table_uri
 from schemas.columns import dtypes
 from schemas.errors import FencedError, StoreError
 from schemas.records import Bar, EventKind, FeedEvent
@@ -54,6 +54,25 @@ def test_a_lake_that_is_not_there_reads_as_empty(uri: str) -> None:
     assert dict(bars.schema).items() >= dtypes("Bar").items()
     assert ends(uri, None, "main", 4) == {f"main.{table.topic.name}": {} for table in TABLES}
     assert drop_world(uri, None, "main") == 0
+
+
+def test_where_a_symbols_next_tick_may_be_is_known_without_reading_any(uri: str, sink: LakeSink) -> None:
+    def found(symbol: str, start: int, end: int = 2**60, world: str = "main") -> int | None:
+        return next_tick(uri, None, world, symbol, start_ms=start, end_ms=end)
+
+    assert found("EURUSD", 0) is None
+    day = 86_400_000
+    one, other = tick(0), replace(tick(0), ts_event=START + 4_000 * day)
+    for number, each in enumerate((one, other)):
+        sink.write(batch(TICKS, [each]))
+        sink.commit({MAIN: number + 1})
+    assert found("EURUSD", -(2**60)) == found("EURUSD", 0) == one.ts_event
+    assert found("EURUSD", one.ts_event) == one.ts_event
+    assert found("EURUSD", one.ts_event + 1) == found("EURUSD", other.ts_event) == other.ts_event
+    assert found("EURUSD", one.ts_event + 1, other.ts_event) is None
+    assert found("EURUSD", other.ts_event + 1) is None
+    assert found("GBPUSD", 0) is None
+    assert found("EURUSD", 0, world="other") is None
 
 
 def test_ticks_come_back_as_they_were_in_order_and_by_half_open_window(uri: str, sink: LakeSink) -> None:
