@@ -70,7 +70,7 @@ def publish(
     by_symbol = {symbol: list(group) for symbol, group in groupby(days, key=lambda day: day.symbol)}
     refuse_foreign(settings, codec, by_symbol, terms.feed, "--symbol {name}, or the symbols file; --into")
     symbols = Symbols.read(settings.symbols_file)
-    standing = restore(settings, codec, feed=terms.feed, shard="")
+    standing = restore(settings, codec, terms.feed)
     known = _days(settings, codec, terms)
     series = []
     for symbol, mine in by_symbol.items():

@@ -21,7 +21,7 @@ from producers.naming import canonical, refuse_foreign
 from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
-from producers.restore import restore
+from producers.restore import recall, restore
 from producers.shard import Shard, begin, choose, connect, count_recovery, disconnected, reselect, specify, tell
 from producers.spooling import open_publisher
 from producers.terminal import SymbolInfo
@@ -63,7 +63,7 @@ def run(settings: Settings, process: Process, name: str) -> None:
 
 def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publisher, watched: Watched) -> None:
     producer = settings.producer
-    standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
+    standing = restore(settings, codec, producer.feed)
     source = sources.open_source(settings, standing.cursors)
     zone = sources.zone(settings)
     shard = Shard(
@@ -82,11 +82,14 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
         refuse_foreign(settings, codec, infos, producer.feed)
         if zone is None:
             shard = find_zone(shard)
-        cursors = begin(shard, source.begin_ms, infos, standing.cursors)
+        known = standing.of(infos)
+        cursors = begin(shard, source.begin_ms, infos, known.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
-        poller = Poller(shard, cursors, names, recent=standing.recent, watermark=standing.watermark)
+        remembered = partial(recall, settings, codec, producer.feed, producer.shard)
+        past = remembered(known.since)
+        poller = Poller(shard, cursors, names, recent=past.recent, watermark=past.watermark)
         process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
-        newcomers = Newcomers(standing, partial(refuse_foreign, settings, codec, feed=producer.feed))
+        newcomers = Newcomers(standing, remembered, partial(refuse_foreign, settings, codec, feed=producer.feed))
         Rounds(shard, poller, infos, auto=zone is None, newcomers=newcomers).run()
     finally:
         shard.terminal.shutdown()

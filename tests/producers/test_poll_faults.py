@@ -22,7 +22,7 @@ from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.recent import Recent
-from producers.restore import Standing, reread_from
+from producers.restore import Past, Standing, reread_from
 from producers.service import Rounds
 from producers.shard import Shard
 from producers.simulated.faults import Faults
@@ -156,7 +156,7 @@ class Run:
 
 
 def nobody() -> Newcomers:
-    return Newcomers(Standing(), lambda _: None)
+    return Newcomers(Standing(), lambda _: Past(), lambda _: None)
 
 
 def keys(ticks: Ticks) -> Counter[tuple[int, float, float]]:
