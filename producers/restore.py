@@ -18,7 +18,7 @@ from infra.settings import Settings
 from infra.topics import CURSORS, TICKS_RAW
 from infra.worlds import World
 from producers.cursor import Cursor, advance, from_record
-from producers.recent import WINDOWS_KEPT, Recent
+from producers.recent import Recent
 from producers.terminal import Ticks
 from schemas import records
 from schemas.batch import Decoded, decode_batch
@@ -41,11 +41,17 @@ class Standing:
     """In UTC, by symbol; those of symbols that were never begun are missing."""
     since: dict[str, int] = field(default_factory=dict)
     """From when on (UTC ms) a series is to be looked at again for late ticks, by symbol."""
+    shards: dict[str, str] = field(default_factory=dict)
+    """Whose it was last, by symbol."""
 
     def of(self, symbols: Collection[str]) -> Standing:
         """What is known of some of the symbols."""
         known = self.cursors.keys() & symbols
         return Standing({name: self.cursors[name] for name in known}, {name: self.since[name] for name in known})
+
+    def had_by(self, shard: str) -> list[str]:
+        """The symbols that were the shard's."""
+        return [symbol for symbol, owner in self.shards.items() if owner == shard]
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ def restore(settings: Settings, codec: Codec, feed: str) -> Standing:
         symbol: reread_from(standing.cursors[symbol], record.reread_from, window)
         for symbol, (record, _) in kept.items()
     }
+    standing.shards = {symbol: record.shard for symbol, (record, _) in kept.items()}
     since = {symbol: each.last_msc for symbol, each in standing.cursors.items()}
     for decoded in _tail(settings, codec, feed, since):
         _take(standing.cursors, decoded.frame.filter(~pl.col("correction")))
@@ -106,7 +113,7 @@ def reread_from(cursor: Cursor, kept: int | None, window: int) -> int:
     end = cursor.last_msc + 1
     if not cursor.taken:
         return end  # its beginning
-    return end - window if kept is None else max(kept, end - WINDOWS_KEPT * window)
+    return end - window if kept is None else kept
 
 
 def read_cursors(settings: Settings, codec: Codec) -> dict[tuple[str, str], Cursor]:

@@ -22,7 +22,19 @@ from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.restore import recall, restore
-from producers.shard import Shard, begin, choose, connect, count_recovery, disconnected, reselect, specify, tell
+from producers.shard import (
+    Shard,
+    begin,
+    choose,
+    connect,
+    count_recovery,
+    disconnected,
+    dropped,
+    enter,
+    reselect,
+    specify,
+    tell,
+)
 from producers.spooling import open_publisher
 from producers.terminal import SymbolInfo
 from producers.watched import Watched
@@ -76,18 +88,21 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
         process.stopping,
     )
     try:
-        if not connect(shard):
+        entered = enter(shard, lambda: (choose(shard, standing.had_by(producer.shard)), zone or find_zone(shard)))
+        if entered is None:
             return
-        infos = canonical(shard.symbols, producer.feed, choose(shard))
+        chosen, found_zone = entered
+        shard = replace(shard, zone=found_zone)
+        infos = canonical(shard.symbols, producer.feed, chosen.infos)
         refuse_foreign(settings, codec, infos, producer.feed)
-        if zone is None:
-            shard = find_zone(shard)
+        for symbol in sorted(chosen.absent):
+            dropped(shard, symbol)
         known = standing.of(infos)
         cursors = begin(shard, source.begin_ms, infos, known.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
         remembered = partial(recall, settings, codec, producer.feed, producer.shard)
         past = remembered(known.since)
-        poller = Poller(shard, cursors, names, recent=past.recent, watermark=past.watermark)
+        poller = Poller(shard, cursors, names, recent=past.recent, watermark=past.watermark, absent=chosen.absent)
         process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
         newcomers = Newcomers(standing, remembered, partial(refuse_foreign, settings, codec, feed=producer.feed))
         Rounds(shard, poller, infos, auto=zone is None, newcomers=newcomers).run()
@@ -163,11 +178,11 @@ class Rounds:
         self._poller = self._poller.in_zone(self._shard)
 
 
-def find_zone(shard: Shard) -> Shard:
-    """The shard with the zone that its broker's bars tell. Raises SettingsError."""
+def find_zone(shard: Shard) -> ServerZone:
+    """The zone that the broker's bars tell. Raises SettingsError when they tell none, or what `detect` raises."""
     offered = shard.terminal.symbols_get()
     if offered is None:
         raise failure("symbols_get", shard.terminal.last_error())
     zone = detect(shard.terminal, [info.name for info in offered], shard.clock.now_ms())
     tell(shard, EventKind.CLOCK, f"the server's clock runs in {zone.name}")
-    return replace(shard, zone=zone)
+    return zone

@@ -65,9 +65,10 @@ def test_a_new_symbol_is_said_and_collected_from_then_on() -> None:
     assert log.corrections == 0
 
 
-def test_one_that_was_collected_before_goes_on_where_it_was() -> None:
+@pytest.mark.parametrize("pattern", ["GBPJP?", LATE])
+def test_one_that_was_collected_before_goes_on_where_it_was(pattern: str) -> None:
     since = START - 600_000
-    run, log, _ = run_with(("GBPJP?",), Standing({LATE: Cursor(since - 1, {b"x": 1})}, {LATE: since}))
+    run, log, _ = run_with((pattern,), Standing({LATE: Cursor(since - 1, {b"x": 1})}, {LATE: since}))
     assert not any(c.kind == ControlKind.COVERAGE and c.symbol == LATE for c in log.controls)
     ever = [ts for block in run.history.ever(LATE, since, run.clock.now - 20_000) for ts in block["time_msc"].tolist()]
     assert sorted(ts for ts, *_ in log.found[LATE] if ts < run.clock.now - 20_000) == ever

@@ -333,6 +333,22 @@ def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
     assert all(series.recent.since > run.clock.now - 400_000 for series in run.poller._series), "and is forgotten then"
 
 
+def test_what_came_late_before_a_long_pause_is_found_though_the_process_after_it_is_killed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run("late=0.2@2026-03-03T14:00:00Z+60")
+    run.go(55)
+    run.clock.now += 2_400_000
+    with monkeypatch.context() as killed:
+        killed.setattr(run.poller._rereading, "turn", lambda *_: None)
+        run.go(0.7)
+    run.poller.save(force=True)
+    run.restart()
+    run.go(60)
+    assert run.check() == 0
+    assert run.out.corrections > 10
+
+
 @pytest.mark.parametrize(
     "more", [[], ["fail=0.4"], ["forget@2026-03-03T14:01:10Z+1", "fail=1@2026-03-03T14:00:55Z+20"]]
 )

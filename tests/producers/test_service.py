@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from infra import kafka_log
+from infra.kafka import partition_for
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings, Settings, SimulatorSettings
 from infra.worlds import World
@@ -40,6 +41,13 @@ def count(settings: Settings) -> int:
 
 def watermarks(settings: Settings) -> int:
     return sum(message.key() == b"@sim/a" for message in read_all(settings, World(settings.world).topic("ticks.raw")))
+
+
+def watermarks_of(settings: Settings, symbol: str) -> int:
+    """How many stand in the symbol's partition."""
+    topic = World(settings.world).topic("ticks.raw")
+    place = partition_for(symbol, kafka_log.partition_count(settings.kafka, topic))
+    return sum(m.key() == b"@sim/a" for m in read_all(settings, topic) if m.partition() == place)
 
 
 def published(
@@ -158,10 +166,13 @@ def test_a_first_start_begins_in_the_past_and_goes_on(settings: Settings, world:
         assert cursor.taken == first[symbol][-1].ordinal + 1
         assert standing.since[symbol] <= cursor.last_msc + 1 - settings.producer.reread_minutes * 60_000
     check_known(past.recent, first)
-    with Child(settings, "producer", "--shard", "a"):
+    before = watermarks_of(settings, "USDJPY")
+    with Child(with_source(settings, faults=("drop=USDJPY",)), "producer", "--shard", "a"):
         eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]), every=0.5)
+        eventually(lambda: watermarks_of(settings, "USDJPY") > before, every=0.5)
     ticks, controls = published(settings, world, codec)
     check_complete(settings, ticks, controls)
     assert len(ticks["BTCUSD"]) == len({(t.ts_event, t.ordinal) for t in ticks["BTCUSD"]}), "nothing is repeated"
     events = [codec.decode(m.value() or b"") for m in read_all(settings, world.topic("feed.events"))]
-    assert [e.kind for e in events if isinstance(e, FeedEvent)] == [EventKind.CONNECTED] * 2
+    told = [(e.kind, e.symbol) for e in events if isinstance(e, FeedEvent)]
+    assert told == [(EventKind.CONNECTED, None)] * 2 + [(EventKind.DISCONNECTED, "USDJPY")]
