@@ -181,6 +181,8 @@ class Publisher:
     def _erred(self, error: KafkaError) -> None:
         if error.fatal():
             self._failure = f"the producer cannot go on: {error.str()}"
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the client's public name for it
-            if (left := self._repeats.left_out(error.name())) is not None:
-                log.warning("Kafka is away; ticks wait", reason=error.str(), left_out=left)
+        elif (
+            error.code() == KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - the client's public name for it
+            and (left := self._repeats.left_out(error.name())) is not None
+        ):
+            log.warning("Kafka is away; ticks wait", reason=error.str(), left_out=left)
