@@ -113,6 +113,7 @@ def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Cons
         found.wrong.append("nobody was told that the server's clock was moved")
     if not sum(fire.told.kills.values()):
         found.wrong.append("no shard was killed")
+    found.wrong += [f"shard {shard} collected nothing" for shard, row in found.rows.items() if row.lost >= row.ever]
     _judge_memory(found, fire.told, plan)
     console.print(table(found, fire.told, plan))
     for shard, row in found.rows.items():
