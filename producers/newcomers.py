@@ -26,12 +26,12 @@ class Newcomers:
     def __init__(
         self,
         standing: Standing,
-        recall: Callable[[Mapping[str, int]], Past],
+        recall: Callable[[Standing], Past],
         refuse_foreign: Callable[[Iterable[str]], None],
     ) -> None:
         """``standing``: of the feed, at the start.
 
-        ``recall``: what was published of symbols from a moment on; ``refuse_foreign``: raises UsageError for other
+        ``recall``: what was published of series that are kept; ``refuse_foreign``: raises UsageError for other
         feeds' symbols.
         """
         self._standing, self._recall, self._refuse_foreign = standing, recall, refuse_foreign
@@ -83,7 +83,6 @@ class Newcomers:
             tell(shard, EventKind.CONNECTED, "the broker offers it now", symbol)
             log.info("the broker offers a new symbol", symbol=symbol, broker_name=info.name)
         since = max(poller.watermark + 1, shard.clock.now_ms() - EVERY_MS)
-        known = self._standing.of(fresh)
-        cursors = begin(shard, since, fresh, known.cursors)
-        recent = self._recall(known.since).recent
-        poller.add(cursors, {symbol: info.name for symbol, info in fresh.items()}, recent)
+        past = self._recall(self._standing.of(fresh))
+        cursors = begin(shard, since, fresh, past.cursors)
+        poller.add(cursors, {symbol: info.name for symbol, info in fresh.items()}, past.recent)

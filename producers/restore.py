@@ -35,17 +35,17 @@ _AHEAD_KB: Final = 8_192
 
 @dataclass(slots=True)
 class Standing:
-    """What is known of a feed."""
+    """What is kept of a feed's series, by symbol; those that were never begun are missing."""
 
     cursors: dict[str, Cursor] = field(default_factory=dict)
-    """In UTC, by symbol; those of symbols that were never begun are missing."""
+    """In UTC; more may be published by now, `recall` says."""
     since: dict[str, int] = field(default_factory=dict)
-    """From when on (UTC ms) a series is to be looked at again for late ticks, by symbol."""
+    """From when on (UTC ms) a series is to be looked at again for late ticks."""
     shards: dict[str, str] = field(default_factory=dict)
-    """Whose it was last, by symbol."""
+    """Whose it was last."""
 
     def of(self, symbols: Collection[str]) -> Standing:
-        """What is known of some of the symbols."""
+        """What is kept of some of the symbols."""
         known = self.cursors.keys() & symbols
         return Standing({name: self.cursors[name] for name in known}, {name: self.since[name] for name in known})
 
@@ -56,38 +56,38 @@ class Standing:
 
 @dataclass(slots=True)
 class Past:
-    """What a shard has published lately."""
+    """What was published lately of some series, by symbol."""
 
+    cursors: dict[str, Cursor] = field(default_factory=dict)
+    """Behind all that is published."""
     recent: dict[str, Recent] = field(default_factory=dict)
-    """By symbol."""
     watermark: int = _NONE
-    """Its highest, UTC ms; -1 when none is near the end of the log."""
+    """The shard's highest, UTC ms; -1 when none is near the end of the log."""
 
 
 def restore(settings: Settings, codec: Codec, feed: str) -> Standing:
-    """Where ``feed`` stands in the settings' world. Raises BrokerError when Kafka is away."""
-    kept = {symbol: one for (of, symbol), one in _read_kept(settings, codec).items() if of == feed}
-    standing = Standing({symbol: from_record(*one) for symbol, one in kept.items()})
+    """What the settings' world keeps of ``feed``. Raises BrokerError when Kafka is away."""
     window = int(settings.producer.reread_minutes * 60_000)
-    standing.since = {
-        symbol: reread_from(standing.cursors[symbol], record.reread_from, window)
-        for symbol, (record, _) in kept.items()
-    }
-    standing.shards = {symbol: record.shard for symbol, (record, _) in kept.items()}
-    since = {symbol: each.last_msc for symbol, each in standing.cursors.items()}
-    for decoded in _tail(settings, codec, feed, since):
-        _take(standing.cursors, decoded.frame.filter(~pl.col("correction")))
+    standing = Standing()
+    for (of, symbol), (record, time) in _read_kept(settings, codec).items():
+        if of == feed:
+            cursor = standing.cursors[symbol] = from_record(record, time)
+            standing.since[symbol] = reread_from(cursor, record.reread_from, window)
+            standing.shards[symbol] = record.shard
     return standing
 
 
-def recall(settings: Settings, codec: Codec, feed: str, shard: str, since: Mapping[str, int]) -> Past:
-    """What was published of some of the feed's series from a moment (UTC ms) on, each tick once.
+def recall(settings: Settings, codec: Codec, feed: str, shard: str, standing: Standing) -> Past:
+    """What was published of the series in ``standing`` since they were kept, and in their last minutes, each tick once.
 
-    What is older than a series' coverage was never to be published. Raises BrokerError when Kafka is away.
+    What is older than a series' coverage was never to be published. Only these series' own partitions are read, from
+    where they need it: not what others of the feed left behind. Raises BrokerError when Kafka is away.
     """
-    past = Past({symbol: Recent(moment) for symbol, moment in since.items()})
-    found: dict[str, list[Ticks]] = {symbol: [] for symbol in since}
-    for decoded in _tail(settings, codec, feed, since, f"@{feed}/{shard}"):
+    past = Past(dict(standing.cursors), {symbol: Recent(moment) for symbol, moment in standing.since.items()})
+    found: dict[str, list[Ticks]] = {symbol: [] for symbol in standing.cursors}
+    least = {symbol: min(cursor.last_msc, standing.since[symbol]) for symbol, cursor in standing.cursors.items()}
+    for decoded in _tail(settings, codec, feed, least, f"@{feed}/{shard}"):
+        _take(past.cursors, decoded.frame.filter(~pl.col("correction")))
         for (name,), part in decoded.frame.group_by("symbol"):
             found[str(name)].append(_rows(part))
         for _, record in decoded.others:
@@ -135,17 +135,13 @@ def _read_kept(settings: Settings, codec: Codec) -> dict[tuple[str, str], tuple[
     return found
 
 
-def _tail(
-    settings: Settings, codec: Codec, feed: str, since: Mapping[str, int], mark: str | None = None
-) -> Iterator[Decoded]:
+def _tail(settings: Settings, codec: Codec, feed: str, since: Mapping[str, int], mark: str) -> Iterator[Decoded]:
     """The feed's ticks and controls in ``ticks.raw``, of each symbol from its moment (UTC ms) on, in batches.
 
-    ``mark``: the key of a shard whose watermarks come, too. Nothing else is decoded: partitions hold what other shards
-    write, and one quiet series makes all of its partition be read from far back.
+    ``mark``: the key of a shard whose watermarks come with them. Nothing else is decoded: other shards write to these
+    partitions, too, and one quiet series makes all of its partition be read from far back.
     """
-    least = {symbol.encode(): moment for symbol, moment in since.items()}
-    if mark is not None:
-        least[mark.encode()] = 0
+    least = {symbol.encode(): moment for symbol, moment in since.items()} | {mark.encode(): 0}
     ahead = {"queued.max.messages.kbytes": _AHEAD_KB}
     for messages in read_to_end(settings.kafka, _starts(settings, since), None, **ahead):
         values = [m.value() for m in messages if m.timestamp()[1] >= least.get(m.key() or b"", _NEVER)]

@@ -76,7 +76,8 @@ def run(settings: Settings, process: Process, name: str) -> None:
 def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publisher, watched: Watched) -> None:
     producer = settings.producer
     standing = restore(settings, codec, producer.feed)
-    source = sources.open_source(settings, standing.cursors)
+    recalled = partial(recall, settings, codec, producer.feed, producer.shard)
+    source = sources.open_source(settings, lambda: recalled(standing).cursors)
     zone = sources.zone(settings)
     shard = Shard(
         watched.over(source.terminal),
@@ -97,14 +98,12 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
         refuse_foreign(settings, codec, infos, producer.feed)
         for symbol in sorted(chosen.absent):
             dropped(shard, symbol)
-        known = standing.of(infos)
-        cursors = begin(shard, source.begin_ms, infos, known.cursors)
+        past = recalled(standing.of(infos))
+        cursors = begin(shard, source.begin_ms, infos, past.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
-        remembered = partial(recall, settings, codec, producer.feed, producer.shard)
-        past = remembered(known.since)
         poller = Poller(shard, cursors, names, recent=past.recent, watermark=past.watermark, absent=chosen.absent)
         process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
-        newcomers = Newcomers(standing, remembered, partial(refuse_foreign, settings, codec, feed=producer.feed))
+        newcomers = Newcomers(standing, recalled, partial(refuse_foreign, settings, codec, feed=producer.feed))
         Rounds(shard, poller, infos, auto=zone is None, newcomers=newcomers).run()
     finally:
         shard.terminal.shutdown()

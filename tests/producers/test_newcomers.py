@@ -42,7 +42,7 @@ def run_with(
     settings = run.shard.settings.model_copy(update={"symbols": patterns})
     run.shard = replace(run.shard, publisher=log, settings=settings)
     run.poller._shard, run.poller._publisher = run.shard, log
-    newcomers = Newcomers(standing, lambda _: Past(), refuse)
+    newcomers = Newcomers(standing, lambda known: Past(known.cursors), refuse)
     infos: dict[str, SymbolInfo] = {i.name: i for i in run.terminal.symbols_get() or () if i.name in log.found}
     for _ in range(100):
         run.go(2, 2_000)

@@ -120,7 +120,7 @@ def test_what_was_published_is_the_market_after_kills(settings: Settings, world:
     assert set(ticks) == set(SYMBOLS)
     check_complete(settings, ticks, controls)
     standing = restore(settings, codec, "sim")
-    past = recall(settings, codec, "sim", "a", standing.since)
+    past = recall(settings, codec, "sim", "a", standing)
     check_known(past.recent, ticks)
     assert past.watermark == max(c.time for _, c in controls if c.kind == ControlKind.WATERMARK)
     for partition in {p for p, _ in controls}:
@@ -158,10 +158,10 @@ def test_a_first_start_begins_in_the_past_and_goes_on(settings: Settings, world:
     with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: count(settings) > 3_000, every=0.2)
     standing = restore(settings, codec, "sim")
-    past = recall(settings, codec, "sim", "a", standing.of(["EURUSD", "BTCUSD"]).since)
+    past = recall(settings, codec, "sim", "a", standing.of(["EURUSD", "BTCUSD"]))
     assert past.recent.keys() == {"EURUSD", "BTCUSD"}
     first, _ = published(settings, world, codec)
-    for symbol, cursor in standing.cursors.items():
+    for symbol, cursor in past.cursors.items():
         assert cursor.last_msc == first[symbol][-1].ts_event
         assert cursor.taken == first[symbol][-1].ordinal + 1
         assert standing.since[symbol] <= cursor.last_msc + 1 - settings.producer.reread_minutes * 60_000
