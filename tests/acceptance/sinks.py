@@ -181,6 +181,14 @@ def feed(stage: Stage, stop: threading.Event, rate: int) -> None:
         stop.wait(0.2)
 
 
+def feed_till_stopped(stage: Stage, stop: threading.Event, rate: int, report: Report) -> None:
+    """Feed, and note when that ended by itself: then little was shown."""
+    try:
+        feed(stage, stop, rate)
+    except Exception as error:  # noqa: BLE001 - whatever it was
+        report.seen.append(f"the feed ended: {error}"[:300])
+
+
 def _repeat(end: Callable[[float], None]) -> None:
     """End a transaction, again while a node is lost."""
     while True:
@@ -314,7 +322,7 @@ def run(store: str, kills: int, seed: int, nodes: int = 1, rate: int = 400) -> R
         programs = Programs(settings, logs, report)
         feeding, reading = threading.Event(), threading.Event()
         threads = [
-            threading.Thread(target=feed, args=(found, feeding, rate)),
+            threading.Thread(target=feed_till_stopped, args=(found, feeding, rate, report)),
             threading.Thread(target=watch, args=(settings, reading, report)),
         ]
         stack.callback(programs.stop, list(PROGRAMS))
