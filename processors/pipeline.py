@@ -23,9 +23,12 @@ from processors.isolation import isolate
 from processors.ownership import STRIKE_WINDOW
 from processors.partition import Fetch, Partition
 from processors.standing import Reader
-from schemas.batch import SMALL, decode_batch
+from schemas.batch import decode_batch
 from schemas.codec import Codec
 from schemas.errors import ComponentError
+
+SMALL: Final = 600
+"""Records that take some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +129,7 @@ def kept_crossed(ticks: pl.DataFrame, clean: NDArray[np.int64]) -> int:
 
 
 def is_small(fetch: Fetch) -> bool:
-    """Whether the fetch is done sooner than a thread takes over."""
+    """Whether the fetch is done on the loop: in a thread it and the loop's turns would wait for each other."""
     return len(fetch.records) < SMALL
 
 

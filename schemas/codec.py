@@ -22,6 +22,7 @@ from schemas import records
 from schemas.definitions import NAMES, NAMESPACE, Schema, parse, parsed
 from schemas.errors import DecodeError
 from schemas.records import Record
+from schemas.writing import writer
 
 HEADER: Final = struct.Struct(">bI")
 
@@ -51,10 +52,7 @@ class Codec:
     def encode(self, record: Record) -> bytes:
         """The record's bytes as they stand in a topic."""
         name = type(record).__name__
-        out = io.BytesIO()
-        out.write(self.headers[name])
-        fastavro.schemaless_writer(out, parsed(name), to_avro(record))
-        return out.getvalue()
+        return self.headers[name] + writer(name)(record)
 
     def decode(self, data: bytes) -> Record:
         """The record in ``data``, whichever it is.
@@ -111,7 +109,7 @@ def full_name(schema: Any) -> str:
 
 
 def to_avro(record: Any) -> dict[str, Any]:
-    """The record as fastavro wants it."""
+    """The record's datum: plain values by their Avro names."""
     names, values, converters = _writing(cast("Any", type(record)))
     datum = dict(zip(names, values(record), strict=True))
     for name, convert in converters:
@@ -171,8 +169,6 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     if (isinstance(origin, type) and issubclass(origin, types.UnionType)) or origin is typing.Union:
         hint = next(arg for arg in args if arg is not type(None))
         to, back = _converters(hint)
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            to = _named(f"{NAMESPACE}.{hint.__name__}")
         return to and _optional(to), back and _optional(back)
     if origin is tuple:
         to, back = _converters(args[0])
@@ -184,11 +180,6 @@ def _converters(hint: Any) -> tuple[_Convert, _Convert]:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return str, hint
     return None, None
-
-
-def _named(name: str) -> Callable[[Any], Any]:
-    """To Avro with the record's name: else fastavro tries each of a union's branches on every field."""
-    return lambda value: (name, to_avro(value))
 
 
 def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ marked `one_broker` is about something else than Kafka, or takes minutes: it run
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import uuid
@@ -34,6 +35,7 @@ from schemas.codec import Codec
 from schemas.errors import ComponentError
 from schemas.registry import Registry
 from tests.containers import KafkaContainer, engine_answers
+from tests.forked import Forked
 from tests.support import Child
 
 hypothesis.settings.register_profile("arbitrex", deadline=None)  # how fast something is, benchmarks tell
@@ -53,8 +55,10 @@ JAVA = "-XX:TieredStopAtLevel=1"
 
 
 def pytest_configure() -> None:
-    """The environment that every program started by a test has."""
+    """What every program that a test starts has, and how components are started."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling all anew is most of a component's start
+    if "forkserver" in multiprocessing.get_all_start_methods():  # not on Windows
+        Child.start = Forked
     os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {JAVA}".strip()
 
 

@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from confluent_kafka import KafkaError, Message
 from pydantic import SecretStr
@@ -19,6 +19,7 @@ from infra import kafka as clients
 from infra.kafka_log import beginnings, partition_count, read_to_end
 from infra.process import MANAGED
 from infra.settings import RegistrySettings, Settings
+from tests.forked import Forked
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
@@ -104,8 +105,22 @@ def _shown(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
+def execute(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the ``arbitrex`` command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    )
+
+
 class Child:
     """A component as `arbitrex up` would start it; a context manager that stops it through its standard input."""
+
+    start: ClassVar[Callable[[Sequence[str], Mapping[str, str]], subprocess.Popen[bytes] | Forked]] = execute
+    """How its process is started; pytest's configuration says how in tests."""
 
     def __init__(self, settings: Settings, *arguments: str) -> None:
         self.arguments = arguments
@@ -113,13 +128,7 @@ class Child:
         self.ready: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", *self.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=self._environment,
-            cwd=ROOT,
-        )
+        self.process = type(self).start(self.arguments, self._environment)
         assert self.process.stdout is not None
         while "ready" not in self.ready:  # a producer says that it is alive before
             line = self.process.stdout.readline()

@@ -100,6 +100,7 @@ def ask(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 
 @pytest.mark.kafka
+@pytest.mark.one_broker
 def test_every_absent_bar_has_its_reason(settings: Settings, codec: Codec, start: int, ask: Callable[..., Any]) -> None:
     write_log(settings, codec, start)
     done = ask("BTCUSD", "m1", "--from", str(start - 3 * MINUTE + 7), "--json")
@@ -130,6 +131,7 @@ def test_of_tick_bars_none_can_be_missing() -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.one_broker
 def test_a_symbol_that_is_not_there_is_told_with_what_is_near(settings: Settings, codec: Codec, start: int) -> None:
     write_log(settings, codec, start)
     log = SeriesLog(settings, codec)

@@ -22,7 +22,7 @@ from schemas.records import Control, ControlKind, Cursor, EventKind, FeedEvent, 
 from tests.conftest import PARTITIONS
 from tests.support import Out, environment, produce_all, read_all
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 
 @pytest.fixture

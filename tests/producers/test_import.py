@@ -19,7 +19,7 @@ from schemas.codec import Codec
 from schemas.records import Control, ControlKind, EventKind, FeedEvent, Tick
 from tests.support import ROOT, environment, eventually, read_all
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 
 DAY_MS = 86_400_000
 FIRST = 1_398_902_400_000  # 2014-05-01, a Thursday
@@ -138,7 +138,6 @@ def test_ticks_keep_their_times_and_what_is_no_tick_is_named(settings: Settings,
     ]
 
 
-@pytest.mark.one_broker
 def test_a_finished_import_publishes_nothing_and_later_days_follow(
     settings: Settings, codec: Codec, files: Files
 ) -> None:
@@ -194,7 +193,6 @@ def test_a_killed_import_goes_on_and_ends_with_each_tick_in_order(
         assert marks[-1] == FIRST + 2 * DAY_MS - 1
 
 
-@pytest.mark.one_broker
 @pytest.mark.skipif(sys.platform == "win32", reason="no Ctrl-C can be sent to one process alone")
 def test_ctrl_c_says_how_to_go_on(settings: Settings, codec: Codec, files: Files) -> None:
     files.write()
@@ -208,7 +206,6 @@ def test_ctrl_c_says_how_to_go_on(settings: Settings, codec: Codec, files: Files
     assert told(raw(settings, codec)[0]) == files.expected()
 
 
-@pytest.mark.one_broker
 def test_what_cannot_be_imported_is_refused_with_the_remedy(settings: Settings, files: Files) -> None:
     files.write()
     main = run(settings.model_copy(update={"world": "main"}), files)
@@ -228,7 +225,6 @@ def test_what_cannot_be_imported_is_refused_with_the_remedy(settings: Settings, 
     assert "1 malformed lines (--strict)" in strict.stderr
 
 
-@pytest.mark.one_broker
 def test_files_of_another_zone_do_not_go_on_where_an_import_stopped(settings: Settings, files: Files) -> None:
     day = Files(files.folder, {"20140502": files.rows["20140502"][:100]})
     day.write()

@@ -32,7 +32,7 @@ from tests.processors.stream import FEED, SHARD, Stream
 from tests.processors.test_service import recent_ms
 from tests.support import ROOT, Child, Out, environment, eventually, produce_all
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.one_broker]
 Run = Callable[..., Result]
 DAY_MS = 86_400_000
 
