@@ -1,4 +1,4 @@
-"""A real Kafka of one node, an embedded registry and a topic full of ticks: what the benchmarks of streams run on."""
+"""A real Kafka, an embedded registry and a topic full of ticks: what the benchmarks of streams run on."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Stage:
 
     settings: Settings
     codec: Codec
+    cluster: KafkaCluster
 
     @property
     def raw(self) -> str:
@@ -78,16 +79,16 @@ class Stage:
 
 
 @contextmanager
-def stage(partitions: int = PARTITIONS) -> Iterator[Stage]:
-    """A stage with empty topics. Needs Java, and KAFKA_HOME or Maven."""
+def stage(partitions: int = PARTITIONS, nodes: int = 1) -> Iterator[Stage]:
+    """A stage with empty topics, on one Kafka node or three. Needs Java, and KAFKA_HOME or Maven."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
-        with KafkaCluster(home, nodes=1) as cluster:
+        with KafkaCluster(home, nodes) as cluster:
             kafka = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers, partitions=partitions)
             base = Settings(home=home, world="bench", kafka=kafka, registry=RegistrySettings(port=0))
             with registered(base) as settings:
                 provision.apply(settings, historical=True)
-                yield Stage(settings, connect(settings))
+                yield Stage(settings, connect(settings), cluster)
 
 
 def controls(codec: Codec, start_ms: int) -> Iterator[Record]:

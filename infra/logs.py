@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import time
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from infra.settings import LogSettings
 
 Logger = structlog.stdlib.BoundLogger
+
+_EVERY_SECONDS: Final = 60.0
+_MOST_KINDS: Final = 1_000
+_NUMBER: Final = re.compile(r"\d+")
+
+
+class Repeats:
+    """Lets one line of a kind pass in a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds."""
+        self._clock = clock
+        self._kinds: dict[str, tuple[float, int]] = {}
+        """When one passed, and how many did not since."""
+
+    def left_out(self, kind: str) -> int | None:
+        """How many of the ``kind`` were left out since one passed; None: leave this one out, too."""
+        now = self._clock()
+        passed, left = self._kinds.get(kind, (-_EVERY_SECONDS, 0))
+        if now - passed < _EVERY_SECONDS:
+            self._kinds[kind] = passed, left + 1
+            return None
+        if len(self._kinds) >= _MOST_KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = now, 0
+        return left
+
+
+class ClientsRepeats(logging.Filter):
+    """What Kafka's clients say again and again while a node is away, up to fifty times a second."""
+
+    def __init__(self, repeats: Repeats | None = None) -> None:
+        super().__init__()
+        self._repeats = repeats or Repeats()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lines that differ in numbers only are of a kind."""
+        if not record.name.startswith(("aiokafka", "librdkafka")):
+            return True
+        text = record.getMessage()
+        left = self._repeats.left_out(_NUMBER.sub("", text))
+        if left:
+            record.msg, record.args = f"{text} (and {left} like it since the last one shown)", ()
+        return left is not None
 
 
 def configure(settings: LogSettings, component: str) -> None:
@@ -28,6 +76,7 @@ def configure(settings: LogSettings, component: str) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(ClientsRepeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -23,7 +23,7 @@ from producers.files.days import DAY_MS, TickDay
 from producers.importer import Importer, Series, Summary, Watcher, beginning, misplaced, shard
 from producers.naming import refuse_foreign
 from producers.publisher import Publisher
-from producers.restore import restore, server_time, utc
+from producers.restore import recall, restore, server_time, utc
 from schemas.codec import Codec
 from schemas.errors import UsageError
 from schemas.records import ChartMode, CrossedPolicy, EventKind, FeedEvent, SymbolSpec
@@ -70,12 +70,12 @@ def publish(
     by_symbol = {symbol: list(group) for symbol, group in groupby(days, key=lambda day: day.symbol)}
     refuse_foreign(settings, codec, by_symbol, terms.feed, "--symbol {name}, or the symbols file; --into")
     symbols = Symbols.read(settings.symbols_file)
-    standing = restore(settings, codec, feed=terms.feed, shard="")
+    cursors = recall(settings, codec, terms.feed, "", restore(settings, codec, terms.feed).of(by_symbol)).cursors
     known = _days(settings, codec, terms)
     series = []
     for symbol, mine in by_symbol.items():
         _refuse_other_zone(settings, symbol, known[symbol], terms.zone)
-        cursor = standing.cursors.get(symbol)
+        cursor = cursors.get(symbol)
         if late := misplaced(mine, cursor, known[symbol], terms.zone):
             raise UsageError(
                 f"{late[0].path}: world {settings.world} already holds later ticks of {symbol}, and a log cannot be "

@@ -9,7 +9,7 @@ from infra import logs
 from producers.failures import TryAgainError
 from producers.naming import canonical
 from producers.poll import Poller
-from producers.restore import Standing
+from producers.restore import Past, Standing
 from producers.shard import Shard, begin, newly_offered, tell
 from producers.terminal import SymbolInfo
 from schemas.errors import SettingsError, UsageError
@@ -23,9 +23,18 @@ log = logs.logger(__name__)
 class Newcomers:
     """Of one shard."""
 
-    def __init__(self, standing: Standing, refuse_foreign: Callable[[Iterable[str]], None]) -> None:
-        """``standing``: of the feed, at the start; ``refuse_foreign``: raises UsageError for other feeds' symbols."""
-        self._standing, self._refuse_foreign = standing, refuse_foreign
+    def __init__(
+        self,
+        standing: Standing,
+        recall: Callable[[Standing], Past],
+        refuse_foreign: Callable[[Iterable[str]], None],
+    ) -> None:
+        """``standing``: of the feed, at the start.
+
+        ``recall``: what was published of series that are kept; ``refuse_foreign``: raises UsageError for other
+        feeds' symbols.
+        """
+        self._standing, self._recall, self._refuse_foreign = standing, recall, refuse_foreign
         self._looked: int | None = None
         self._refused: set[str] = set()
         """Broker's names that cannot be taken in."""
@@ -74,6 +83,6 @@ class Newcomers:
             tell(shard, EventKind.CONNECTED, "the broker offers it now", symbol)
             log.info("the broker offers a new symbol", symbol=symbol, broker_name=info.name)
         since = max(poller.watermark + 1, shard.clock.now_ms() - EVERY_MS)
-        known = {symbol: cursor for symbol, cursor in self._standing.cursors.items() if symbol in fresh}
-        cursors = begin(shard, since, fresh, known)
-        poller.add(cursors, {symbol: info.name for symbol, info in fresh.items()}, self._standing.recent)
+        past = self._recall(self._standing.of(fresh))
+        cursors = begin(shard, since, fresh, past.cursors)
+        poller.add(cursors, {symbol: info.name for symbol, info in fresh.items()}, past.recent)

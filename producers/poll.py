@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from producers.recent import Recent
 from producers.rereading import Rereading
 from producers.restore import server_time
 from producers.series import Series
-from producers.shard import Shard, count_error, count_recovery, tell
+from producers.shard import Shard, count_error, count_recovery, dropped, tell
 from producers.terminal import COPY_TICKS_ALL
 from producers.watermarks import Watermarks
 from schemas.records import Control, ControlKind, EventKind
@@ -61,8 +61,12 @@ class Poller:
         *,
         recent: Mapping[str, Recent] | None = None,
         watermark: int = -1,
+        absent: Collection[str] = (),
     ) -> None:
-        """``cursors`` (in UTC), ``names`` (at the broker), ``recent``: by symbol; ``watermark``: the last published."""
+        """``cursors`` (in UTC), ``names`` (at the broker), ``recent``: by symbol; ``watermark``: the last published.
+
+        ``absent``: symbols that the broker does not offer now; the shard's watermark is theirs, too.
+        """
         self._shard, self._names = shard, dict(names)
         self._terminal, self._clock = shard.terminal, shard.clock
         self._publisher, self._stopping = shard.publisher, shard.stopping
@@ -72,6 +76,7 @@ class Poller:
         self._patience_ms = int(settings.patience_seconds * 1_000)
         self._rereading = Rereading(shard)
         self._series = _series(cursors, names, recent or {})
+        self._absent = frozenset(absent)
         self._watermarks = Watermarks(
             margin_ms=settings.watermark_margin_ms, quiet_ms=settings.quiet_margin_ms, last=watermark
         )
@@ -124,7 +129,8 @@ class Poller:
         """A poller that goes on from here with the server's clock read in the zone of ``shard``."""
         cursors = {series.symbol: series.cursor for series in self._series}
         recent = {series.symbol: series.recent for series in self._series}
-        after = Poller(shard, cursors, self._names, recent=recent, watermark=self._watermarks.last)
+        mark, absent = self._watermarks.last, self._absent
+        after = Poller(shard, cursors, self._names, recent=recent, watermark=mark, absent=absent)
         for before, series in zip(self._series, after._series, strict=True):
             series.former = self.zone if before.finished else None
         return after
@@ -225,8 +231,7 @@ class Poller:
         series.retry_ms = now + _DROPPED_MS
         if not series.dropped:
             series.dropped = True
-            tell(self._shard, EventKind.DISCONNECTED, "the broker does not offer it any more", series.symbol)
-            log.warning("the broker does not offer a symbol any more", symbol=series.symbol)
+            dropped(self._shard, series.symbol)
 
     def _doubtful(self, series: Series, now: int) -> bool:
         return not series.confirmed and now - series.moved_ms >= self._quiet_ms // 2
@@ -335,7 +340,7 @@ class Poller:
         if time is not None:
             self._publisher.watermark(
                 Control(kind=ControlKind.WATERMARK, feed=self._publisher.feed, shard=self._publisher.shard, time=time),
-                [series.symbol for series in self._series],
+                self._absent.union(series.symbol for series in self._series),
             )
 
 

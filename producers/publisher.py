@@ -50,6 +50,7 @@ class Publisher:
         }
         self._failure: str | None = None
         self._unacknowledged = 0
+        self._repeats = logs.Repeats()
         self._published = metrics.TICKS_PUBLISHED.labels(feed, shard)
         self._queue = metrics.TICKS_QUEUE_SIZE.labels(feed, shard)
         reports: dict[str, Any] = {
@@ -180,5 +181,8 @@ class Publisher:
     def _erred(self, error: KafkaError) -> None:
         if error.fatal():
             self._failure = f"the producer cannot go on: {error.str()}"
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the client's public name for it
-            log.warning("Kafka is away; ticks wait", reason=error.str())
+        elif (
+            error.code() == KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001 - the client's public name for it
+            and (left := self._repeats.left_out(error.name())) is not None
+        ):
+            log.warning("Kafka is away; ticks wait", reason=error.str(), left_out=left)

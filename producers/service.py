@@ -21,8 +21,20 @@ from producers.naming import canonical, refuse_foreign
 from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
-from producers.restore import restore
-from producers.shard import Shard, begin, choose, connect, count_recovery, disconnected, reselect, specify, tell
+from producers.restore import recall, restore
+from producers.shard import (
+    Shard,
+    begin,
+    choose,
+    connect,
+    count_recovery,
+    disconnected,
+    dropped,
+    enter,
+    reselect,
+    specify,
+    tell,
+)
 from producers.spooling import open_publisher
 from producers.terminal import SymbolInfo
 from producers.watched import Watched
@@ -63,8 +75,9 @@ def run(settings: Settings, process: Process, name: str) -> None:
 
 def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publisher, watched: Watched) -> None:
     producer = settings.producer
-    standing = restore(settings, codec, feed=producer.feed, shard=producer.shard)
-    source = sources.open_source(settings, standing.cursors)
+    standing = restore(settings, codec, producer.feed)
+    recalled = partial(recall, settings, codec, producer.feed, producer.shard)
+    source = sources.open_source(settings, lambda: recalled(standing).cursors)
     zone = sources.zone(settings)
     shard = Shard(
         watched.over(source.terminal),
@@ -76,17 +89,21 @@ def _collect(settings: Settings, process: Process, codec: Codec, publisher: Publ
         process.stopping,
     )
     try:
-        if not connect(shard):
+        entered = enter(shard, lambda: (choose(shard, standing.had_by(producer.shard)), zone or find_zone(shard)))
+        if entered is None:
             return
-        infos = canonical(shard.symbols, producer.feed, choose(shard))
+        chosen, found_zone = entered
+        shard = replace(shard, zone=found_zone)
+        infos = canonical(shard.symbols, producer.feed, chosen.infos)
         refuse_foreign(settings, codec, infos, producer.feed)
-        if zone is None:
-            shard = find_zone(shard)
-        cursors = begin(shard, source.begin_ms, infos, standing.cursors)
+        for symbol in sorted(chosen.absent):
+            dropped(shard, symbol)
+        past = recalled(standing.of(infos))
+        cursors = begin(shard, source.begin_ms, infos, past.cursors)
         names = {symbol: info.name for symbol, info in infos.items()}
-        poller = Poller(shard, cursors, names, recent=standing.recent, watermark=standing.watermark)
+        poller = Poller(shard, cursors, names, recent=past.recent, watermark=past.watermark, absent=chosen.absent)
         process.ready(source=producer.source, feed=producer.feed, symbols=len(infos), zone=shard.zone.name)
-        newcomers = Newcomers(standing, partial(refuse_foreign, settings, codec, feed=producer.feed))
+        newcomers = Newcomers(standing, recalled, partial(refuse_foreign, settings, codec, feed=producer.feed))
         Rounds(shard, poller, infos, auto=zone is None, newcomers=newcomers).run()
     finally:
         shard.terminal.shutdown()
@@ -160,11 +177,11 @@ class Rounds:
         self._poller = self._poller.in_zone(self._shard)
 
 
-def find_zone(shard: Shard) -> Shard:
-    """The shard with the zone that its broker's bars tell. Raises SettingsError."""
+def find_zone(shard: Shard) -> ServerZone:
+    """The zone that the broker's bars tell. Raises SettingsError when they tell none, or what `detect` raises."""
     offered = shard.terminal.symbols_get()
     if offered is None:
         raise failure("symbols_get", shard.terminal.last_error())
     zone = detect(shard.terminal, [info.name for info in offered], shard.clock.now_ms())
     tell(shard, EventKind.CLOCK, f"the server's clock runs in {zone.name}")
-    return replace(shard, zone=zone)
+    return zone

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from threading import Event
-from typing import Final
+from typing import Final, TypeVar
 
 from infra import logs, metrics
 from infra.market.zones import ServerZone
@@ -25,7 +26,19 @@ from schemas.records import ChartMode, Control, ControlKind, CrossedPolicy, Even
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 30.0
 
+Found = TypeVar("Found")
+
 log = logs.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What of the shard's symbols the broker offers."""
+
+    infos: Mapping[str, SymbolInfo]
+    """By the broker's name."""
+    absent: frozenset[str]
+    """Canonical names of those that it offered once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +56,16 @@ class Shard:
 
 def connect(shard: Shard) -> bool:
     """Connect the terminal, trying again as long as that can help; False when asked to stop meanwhile."""
+    return enter(shard, lambda: True) is not None
+
+
+def enter(shard: Shard, look: Callable[[], Found]) -> Found | None:
+    """Connect the terminal and ``look`` what it has, both again as long as that can help; None when asked to stop."""
     pause, told, terminal = _FIRST_PAUSE, False, shard.terminal
     while not shard.stopping.is_set():
         try:
             info = open_terminal(terminal, shard.settings.terminal)
+            found = look()
         except (TerminalAwayError, TryAgainError) as error:
             count_error(shard, terminal.last_error()[0])
             if not told:
@@ -54,10 +73,10 @@ def connect(shard: Shard) -> bool:
                 told = True
         else:
             tell(shard, EventKind.CONNECTED, info.name)
-            return True
+            return found
         shard.stopping.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
         pause = min(2 * pause, _LONGEST_PAUSE)
-    return False
+    return None
 
 
 def disconnected(shard: Shard, error: TerminalAwayError) -> None:
@@ -67,31 +86,37 @@ def disconnected(shard: Shard, error: TerminalAwayError) -> None:
     shard.terminal.shutdown()
 
 
-def choose(shard: Shard) -> Mapping[str, SymbolInfo]:
-    """The symbols to poll, in the MarketWatch. Raises SettingsError for one that the broker does not have."""
+def choose(shard: Shard, known: Collection[str] = ()) -> Chosen:
+    """The symbols to poll, in the MarketWatch; ``known``: canonical names of those that the shard had before.
+
+    Raises SettingsError for one that the broker does not have and never had.
+    """
     terminal, settings = shard.terminal, shard.settings
     offered = terminal.symbols_get()
     if offered is None:
         raise failure("symbols_get", terminal.last_error())
     by_name = {info.name: info for info in offered}
+    names = shard.symbols.names(settings.feed)
+    absent = frozenset(known) - {names.name(name).symbol for name in by_name}
     chosen: dict[str, SymbolInfo] = {}
     for pattern in settings.symbols or ("*",):
         found = [name for name in by_name if fnmatchcase(name, pattern)]
-        if not found:
+        meant = names.name(pattern).symbol
+        if not found and not any(fnmatchcase(symbol, pattern) or symbol == meant for symbol in absent):
             raise unknown_symbol(pattern, by_name, settings.feed)
         chosen |= {name: by_name[name] for name in found}
     reselect(shard, chosen)
-    return chosen
+    return Chosen(chosen, absent)
 
 
-def newly_offered(shard: Shard, known: Collection[str]) -> Mapping[str, SymbolInfo]:
+def newly_offered(shard: Shard, known: AbstractSet[str]) -> Mapping[str, SymbolInfo]:
     """What the broker offers that the shard's patterns choose, but for its symbols ``known``, in the MarketWatch.
 
     Raises what `choose` raises for the terminal.
     """
-    patterns = [each for each in shard.settings.symbols or ("*",) if set(each) & set("*?[")]
-    if not patterns:
-        return {}
+    patterns = shard.settings.symbols or ("*",)
+    if known >= set(patterns):
+        return {}  # they are names, and all are there
     offered = shard.terminal.symbols_get()
     if offered is None:
         raise failure("symbols_get", shard.terminal.last_error())
@@ -181,6 +206,12 @@ def tell(shard: Shard, kind: EventKind, text: str, symbol: str | None = None) ->
             text=text,
         )
     )
+
+
+def dropped(shard: Shard, symbol: str) -> None:
+    """Say that the broker does not offer a symbol that it did offer."""
+    tell(shard, EventKind.DISCONNECTED, "the broker does not offer it any more", symbol)
+    log.warning("the broker does not offer a symbol any more", symbol=symbol)
 
 
 def count_error(shard: Shard, code: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -49,14 +49,17 @@ def zone(settings: Settings) -> ServerZone | None:
     return ServerZone.parse(settings.simulator.zone if simulated else settings.producer.zone)
 
 
-def open_source(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
-    """The source of the settings, going on after ``cursors`` (in UTC). Raises SettingsError."""
+def open_source(settings: Settings, reached: Callable[[], Mapping[str, Cursor]]) -> Source:
+    """The source of the settings; ``reached``: the cursors (in UTC) that one with a clock of its own goes on after.
+
+    Raises SettingsError.
+    """
     if settings.producer.source == "mt5":
         clock = RealClock()
         return Source(metatrader(), clock, _full_hour(clock.now_ms() - FIRST_START_MS))
     if settings.producer.source == "remote":
         return _remote(settings.producer)
-    return _simulated(settings, cursors)
+    return _simulated(settings, reached)
 
 
 def check(settings: Settings) -> None:
@@ -94,14 +97,14 @@ def simulated_clock(simulator: SimulatorSettings) -> Clock:
     return RealClock() if simulator.start is None else FastClock(_start_ms(simulator.start), simulator.speed)
 
 
-def _simulated(settings: Settings, cursors: Mapping[str, Cursor]) -> Source:
+def _simulated(settings: Settings, reached: Callable[[], Mapping[str, Cursor]]) -> Source:
     simulator = settings.simulator
     clock: Clock = RealClock()
     begin = _full_hour(clock.now_ms() - FIRST_START_MS)
     if simulator.start is not None:
         begin = _full_hour(_start_ms(simulator.start))
-        reached = max((cursor.last_msc for cursor in cursors.values()), default=begin)
-        clock = FastClock(max(begin, reached), simulator.speed)
+        last = max((cursor.last_msc for cursor in reached().values()), default=begin)
+        clock = FastClock(max(begin, last), simulator.speed)
     return Source(simulated_terminal(simulator, clock), clock, begin)
 
 

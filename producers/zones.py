@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from infra.market.zones import ServerZone
-from producers.failures import failure
+from producers.failures import TryAgainError, failure
 from producers.restore import server_time
 from producers.terminal import Terminal
 from schemas.errors import SettingsError
@@ -38,11 +38,14 @@ _WELL_KNOWN: Final = ("EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCHF", "USDCAD"
 def detect(terminal: Terminal, names: Iterable[str], now: int) -> ServerZone:
     """The zone of the terminal's broker; the terminal is connected. Raises SettingsError when its bars do not tell.
 
-    ``names``: what the broker offers; ``now``: UTC milliseconds.
+    ``names``: what the broker offers; ``now``: UTC milliseconds. Raises TryAgainError as long as there are no bars (the
+    terminal may be fetching them), and TerminalAwayError.
     """
     symbol = _currency_pair(names)
-    if symbol is None or not terminal.symbol_select(symbol, True):
+    if symbol is None:
         raise _cannot("the broker offers no currency pair that is known")
+    if not terminal.symbol_select(symbol, True):
+        raise failure(f"symbol_select({symbol})", terminal.last_error())
     zones = [ServerZone.parse(name) for name in CANDIDATES]
     closes = telling_weeks(now, zones)
     votes: Counter[str] = Counter()
@@ -52,6 +55,8 @@ def detect(terminal: Terminal, names: Iterable[str], now: int) -> ServerZone:
         if last is not None:
             asked += 1
             votes.update(zone.name for zone in zones if server_time(close, zone) // 1_000 - _HOUR_S == last)
+    if not asked:
+        raise TryAgainError(str(_cannot(f"the terminal has no hourly bars of {symbol} yet")))
     if not votes:
         raise _cannot(f"no week of {symbol} ends as in any zone that is known")
     best = max(CANDIDATES, key=lambda name: (votes[name], -CANDIDATES.index(name)))

@@ -19,6 +19,13 @@ The message of each says the cause and, where there is one, the remedy; the comm
 line and exits with 1 (2 for SettingsError and UsageError).
 """
 
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+
 
 class ArbitrexError(Exception):
     """Root of the tree."""
@@ -69,7 +76,10 @@ class SourceError(ArbitrexError):
 
 
 class StoreError(ArbitrexError):
-    """The lake or a disk is away, or refused."""
+    """The lake or a disk is away, or refused. What its library says in several coloured lines becomes one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(_COLOUR.sub("", text).split()).replace(" ↳", ":"))
 
 
 class ComponentError(ArbitrexError):

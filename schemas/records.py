@@ -155,7 +155,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Ticks in [from_, to) are lost for good."""
+    """Ticks in [from_, to) are lost for good; one at ``from_`` itself may be the last that is not."""
 
     from_: int
     to: int

@@ -6,17 +6,20 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from infra.lake.layout import TABLES
 from infra.settings import Settings, SinkSettings
 from schemas.errors import UsageError
 from sinks.csv import CSV
 from sinks.files import FileSink
 from sinks.jsonl import JSONL, PipeSink
 from sinks.lake import LakeSink
+from sinks.selection import Selection
 from sinks.sink import Sink
 
 
 def _lake(settings: Settings) -> Sink:
-    return LakeSink(settings.lake_uri, settings.lake.storage_options, settings.world)
+    kept = Selection.of(LakeSink.name, TABLES, settings.lake.topics, ()).tables
+    return LakeSink(settings.lake_uri, settings.lake.storage_options, settings.world, kept)
 
 
 def _csv(settings: Settings) -> Sink:

@@ -29,14 +29,16 @@ log = logs.logger(__name__)
 
 
 class LakeSink:
-    """All tables of one world."""
+    """Tables of one world; those that are not written are left alone."""
 
     name = "lake"
-    tables: tuple[Table, ...] = TABLES
 
-    def __init__(self, uri: str, options: StorageOptions | None, world: str) -> None:
+    def __init__(
+        self, uri: str, options: StorageOptions | None, world: str, tables: tuple[Table, ...] = TABLES
+    ) -> None:
+        self.tables = tables
         self._by_topic = {
-            World(world).topic(table.topic.name): _TableWriter(uri, options, world, table) for table in TABLES
+            World(world).topic(table.topic.name): _TableWriter(uri, options, world, table) for table in tables
         }
 
     def positions(self, sources: Collection[Source]) -> dict[Source, int]:

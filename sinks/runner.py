@@ -72,6 +72,7 @@ class Runner:
         self._joined = False
         self._failure: BaseException | None = None
         self._lag_due = 0.0
+        self._repeats = logs.Repeats()
         self._hinted = True
         """Whether the group's offsets are known to be what the sink has."""
         group = world.group(f"sink.{sink.name}")
@@ -158,7 +159,8 @@ class Runner:
             ):
                 self._consumer.seek(place)
         elif passes(error):
-            log.warning("Kafka does not answer", error=error.str())
+            if (left := self._repeats.left_out(error.name())) is not None:
+                log.warning("Kafka does not answer; waiting for it", error=error.str(), left_out=left)
         else:
             raise BrokerError(f"Kafka refuses to let {source.topic} be read: {error.str()}")
 

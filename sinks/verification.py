@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from infra import kafka_log
-from infra.lake.layout import Table
+from infra.lake.layout import TABLES, Table
 from infra.lake.tables import app_id, open_table, scan
 from infra.settings import Settings
 from infra.worlds import World
@@ -60,7 +60,7 @@ def verify(settings: Settings, codec: Codec, stopping: Event, watch: Watch = lam
     Raises BrokerError, StoreError, RegistryError.
     """
     lake = settings.lake
-    selection = Selection.of(LakeSink.name, LakeSink.tables, lake.topics, lake.symbols)
+    selection = Selection.of(LakeSink.name, TABLES, lake.topics, lake.symbols)
     for table in selection.tables:
         handle = open_table(settings.lake_uri, lake.storage_options, table)
         if handle is None:

@@ -29,8 +29,10 @@ _TRIES: Final = 10
 
 
 def revealed(options: StorageOptions | None) -> dict[str, str]:
-    """Storage options as deltalake takes them."""
-    return {name: value.get_secret_value() for name, value in (options or {}).items()}
+    """Storage options as deltalake takes them: it wants to be told once more that an address ``http://…`` is meant."""
+    found = {name: value.get_secret_value() for name, value in (options or {}).items()}
+    plain = any("endpoint" in name.lower() and value.startswith("http://") for name, value in found.items())
+    return ({"AWS_ALLOW_HTTP": "true"} if plain else {}) | found
 
 
 def local_folder(uri: str) -> Path | None:

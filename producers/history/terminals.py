@@ -238,7 +238,7 @@ class _Desk:
 
     def connect(self) -> Opened:
         if self._source is None:
-            self._source = sources.open_source(self._settings, {})
+            self._source = sources.open_source(self._settings, dict)
         terminal = self._source.terminal
         info = open_terminal(terminal, self._settings.producer.terminal)
         offered = terminal.symbols_get()

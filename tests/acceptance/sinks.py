@@ -1,8 +1,9 @@
-"""The lake's sink under fire: `python -m tests.acceptance.sinks [--store disk|s3] [--kills 50] [--seed 1]`.
+"""The lake's sink under fire: `python -m tests.acceptance.sinks [--store disk|s3] [--kills 50] [--seed 1] [--nodes 3]`.
 
-A real Kafka; two sinks of one group, a rival of another, an optimizer without rest, two readers. Meanwhile: kill -9,
-SIGSTOP past the session time-out, writes that fail halfway as on a full disk, an S3 server that refuses and loses
-answers. Then every offset must be in the lake exactly once, and no reader may have seen a double row or an error.
+A real Kafka, of whose nodes, where it has three, one at a time is killed and comes back; two sinks of one group, a
+rival of another, an optimizer without rest, two readers. Meanwhile: kill -9, SIGSTOP past the session time-out, writes
+that fail halfway as on a full disk, an S3 server that refuses and loses answers. Then every offset must be in the lake
+exactly once, no reader may have seen a double row or an error, and nobody may have ended because a node was lost.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from typing import Final
 
 import polars as pl
 import psutil
+from confluent_kafka import KafkaException
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Printed
 
 from benchmarks.stage import Stage, stage
 from infra import kafka as clients
+from infra.brokers.kafka import KafkaCluster
 from infra.kafka_log import ends as topic_ends
 from infra.lake.layout import BARS, REJECTED, TABLES, TICKS
 from infra.lake.query import connect
@@ -48,6 +51,10 @@ from tests.sinks.records import SYMBOLS, bar, tick
 from tests.support import ROOT, environment, eventually
 
 SESSION_MS: Final = 6_000
+AWAY: Final = "Kafka away"
+_NODE_SHARE: Final = 0.2
+_NODE_SECONDS: Final = 8.0
+"""How long a killed node stays away: longer than Kafka waits for it before others lead."""
 _DRAIN_SECONDS: Final = 240
 SINK: Final = ("-m", "infra.cli", "sink", "lake")
 WORKER: Final = ("-m", "tests.acceptance.sink_worker")
@@ -70,7 +77,8 @@ class Report:
 
     @property
     def wrong(self) -> bool:
-        return bool(self.seen or [each for each in self.verdicts if each.wrong] or not self.drained or self.left["?"])
+        ended = self.left["?"] or self.left[AWAY]
+        return bool(self.seen or [each for each in self.verdicts if each.wrong] or not self.drained or ended)
 
 
 class Programs:
@@ -128,7 +136,7 @@ class Programs:
     def _why(self, name: str) -> str:
         last = (self._logs / f"{name}.err").read_text("utf-8", "replace").strip().splitlines()[-1:]
         text = last[0] if last else ""
-        for word, reason in (("taken over", "fenced"), ("cannot be", "store away"), ("Kafka", "Kafka away")):
+        for word, reason in (("taken over", "fenced"), ("cannot be", "store away"), ("Kafka", AWAY)):
             if word in text:
                 return reason
         self._report.seen.append(f"{name} ended, nobody knows why: {text}")
@@ -145,6 +153,7 @@ def feed(stage: Stage, stop: threading.Event, rate: int) -> None:
         if stop.is_set():
             return
         producer.begin_transaction()
+        first = number
         for _ in range(rate // 5):
             symbol = SYMBOLS[number % 4]
             now = int(time.time() * 1_000)
@@ -158,12 +167,36 @@ def feed(stage: Stage, stop: threading.Event, rate: int) -> None:
                 key = f"{symbol}|{number}" if table is BARS else symbol
                 producer.produce(topic, codec.encode(record), key.encode(), partition, timestamp=now)
             number += 1
-        if turn % 10:
-            producer.commit_transaction(30)
-        else:
-            producer.flush(30)  # so that there is something to abort
-            producer.abort_transaction(30)
+        try:
+            if turn % 10:
+                _repeat(producer.commit_transaction)
+            else:
+                producer.flush(30)  # so that there is something to abort
+                _repeat(producer.abort_transaction)
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort():
+                raise
+            _repeat(producer.abort_transaction)
+            number = first
         stop.wait(0.2)
+
+
+def feed_till_stopped(stage: Stage, stop: threading.Event, rate: int, report: Report) -> None:
+    """Feed, and note when that ended by itself: then little was shown."""
+    try:
+        feed(stage, stop, rate)
+    except Exception as error:  # noqa: BLE001 - whatever it was
+        report.seen.append(f"the feed ended: {error}"[:300])
+
+
+def _repeat(end: Callable[[float], None]) -> None:
+    """End a transaction, again while a node is lost."""
+    while True:
+        try:
+            return end(30)
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
 
 
 def watch(settings: Settings, stop: threading.Event, report: Report) -> None:
@@ -193,14 +226,30 @@ def watch(settings: Settings, stop: threading.Event, report: Report) -> None:
         stop.wait(0.5)
 
 
-def fire(programs: Programs, report: Report, kills: int, chance: random.Random, flaky: FlakyS3 | None) -> None:
+def fire(
+    programs: Programs,
+    report: Report,
+    kills: int,
+    chance: random.Random,
+    *,
+    flaky: FlakyS3 | None,
+    cluster: KafkaCluster,
+) -> None:
     """Until so many processes were killed."""
     names = list(PROGRAMS)
+    whole = threading.Lock()
+    """Held while a node is lost."""
     helpers: list[threading.Thread] = []
     while report.done["kill -9"] < kills:
         programs.keep(names)
         time.sleep(chance.uniform(0.5, 3.5))
         name = chance.choice([*names, "sink-a", "sink-b"])
+        if len(cluster.nodes) > 1 and chance.random() < _NODE_SHARE and whole.acquire(blocking=False):
+            helper = threading.Thread(target=_lose, args=(cluster, chance.randint(1, len(cluster.nodes)), whole))
+            helper.start()
+            helpers.append(helper)
+            report.done["Kafka nodes killed"] += 1
+            continue
         what = chance.choices(["kill -9", "SIGSTOP past the time-out", "full disk"], [8, 1, 1])[0]
         if what == "full disk" and flaky is not None:
             what = "S3 errors"
@@ -229,6 +278,16 @@ def _freeze(pid: int, _: object) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+def _lose(cluster: KafkaCluster, number: int, whole: threading.Lock) -> None:
+    """Kill a node, and bring it back."""
+    try:
+        cluster.kill(number)
+        time.sleep(_NODE_SECONDS)
+        cluster.start(number)
+    finally:
+        whole.release()
+
+
 def _full(pid: int, _: object) -> None:
     """Each of the process's writes fails beyond the first 2,000 bytes of a file: half files, as on a full disk."""
     with suppress(*_GONE):
@@ -246,10 +305,10 @@ def _s3(_: int, flaky: FlakyS3 | None) -> None:
     flaky.failing.clear()
 
 
-def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:
+def run(store: str, kills: int, seed: int, nodes: int = 1, rate: int = 400) -> Report:
     report, chance = Report(), random.Random(seed)
     with ExitStack() as stack:
-        found = stack.enter_context(stage(4))
+        found = stack.enter_context(stage(4, nodes))
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         flaky = None
         quick = {"rotate_seconds": 0.7, "rotate_rows": 3_000, "session_timeout_ms": SESSION_MS}
@@ -263,14 +322,14 @@ def run(store: str, kills: int, seed: int, rate: int = 400) -> Report:
         programs = Programs(settings, logs, report)
         feeding, reading = threading.Event(), threading.Event()
         threads = [
-            threading.Thread(target=feed, args=(found, feeding, rate)),
+            threading.Thread(target=feed_till_stopped, args=(found, feeding, rate, report)),
             threading.Thread(target=watch, args=(settings, reading, report)),
         ]
         stack.callback(programs.stop, list(PROGRAMS))
         for thread in threads:
             thread.start()
         try:
-            fire(programs, report, kills, chance, flaky)
+            fire(programs, report, kills, chance, flaky=flaky, cluster=found.cluster)
         finally:
             feeding.set()
             threads[0].join()
@@ -339,15 +398,16 @@ def main() -> None:
     parser.add_argument("--store", choices=["disk", "s3"], default="disk")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nodes", type=int, choices=[1, 3], default=1, help="of Kafka")
     given = parser.parse_args()
     began = time.monotonic()
     try:
-        report = run(given.store, given.kills, given.seed)
+        report = run(given.store, given.kills, given.seed, given.nodes)
     except ArbitrexError as error:
         sys.exit(f"arbitrex: {error}")
     console = Console()
     show(report, console)
-    console.print(f"{given.store}, seed {given.seed}, {time.monotonic() - began:.0f} s")
+    console.print(f"{given.store}, Kafka of {given.nodes}, seed {given.seed}, {time.monotonic() - began:.0f} s")
     sys.exit(report.wrong)
 
 

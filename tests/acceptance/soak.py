@@ -113,7 +113,7 @@ def burn(base: Settings, plan: Plan, cluster: KafkaCluster | None, console: Cons
         found.wrong.append("nobody was told that the server's clock was moved")
     if not sum(fire.told.kills.values()):
         found.wrong.append("no shard was killed")
-    _judge_memory(found, fire.told, plan)
+    _judge(found, fire.told, plan)
     console.print(table(found, fire.told, plan))
     for shard, row in found.rows.items():
         for text in row.wrong[:20]:
@@ -226,9 +226,10 @@ def _clocks(settings: Settings, codec: Codec) -> list[str]:
     return [record.text for record in records if isinstance(record, FeedEvent) and record.kind == EventKind.CLOCK]
 
 
-def _judge_memory(found: Found, told: Told, plan: Plan) -> None:
+def _judge(found: Found, told: Told, plan: Plan) -> None:
     if plan.spared is None or plan.minutes < FLAT_MINUTES:
         return
+    found.wrong += [f"shard {name} collected nothing" for name, row in found.rows.items() if 0 < row.ever <= row.lost]
     first, last = (told.quarter(plan.spared, number, plan.seconds) for number in (0, 3))
     if last > first * FLAT + FLAT_MB:
         found.wrong.append(f"shard {plan.spared} took {first:.0f} MB in the first quarter, {last:.0f} in the last")

@@ -16,12 +16,17 @@ from infra.brokers.kafka import KafkaCluster
 from infra.settings import Settings, SimulatorSettings
 from producers.simulated.faults import Kind
 from producers.simulated.instruments import offered
+from schemas.errors import ComponentError
 from tests.acceptance.fire_faults import Component
 from tests.acceptance.soak_faults import KINDS, script
 from tests.support import eventually
 
-LIFE_SECONDS: Final = ((2.0, 20.0), (20.0, 90.0))
-"""How long a shard lives before it is killed, short or long: pauses grow as long as lives are short."""
+SHORT_SECONDS: Final = (2.0, 20.0)
+LONG_SECONDS: Final = 70.0
+"""How long a shard lives before it is killed: short, or up to so long after its start should be over."""
+LEAST_START: Final = 20.0
+STARTS: Final = 2.0
+"""How many times what the processor's start takes here a shard's may take, beside kills and faults."""
 BETWEEN_SECONDS: Final = 3.0
 ALIVE_SECONDS: Final = 50.0
 """So long before the end nobody kills the shard that is to find another account then."""
@@ -90,6 +95,7 @@ class Fire:
         self._lives: dict[int, float] = {}
         self._pool = ThreadPoolExecutor(1)
         self._restarting: Future[None] | None = None
+        self._start = LEAST_START
         self.told = Told(dict.fromkeys(plan.shards, 0))
         self.processor = self._processor()
 
@@ -97,7 +103,9 @@ class Fire:
         """Wait until the processor is ready; how many seconds it took to start."""
         began = time.monotonic()
         eventually(lambda: self.processor.ready or self.processor.gone, 300, every=0.1)
-        return time.monotonic() - began
+        took = time.monotonic() - began
+        self._start = max(LEAST_START, STARTS * took)
+        return took
 
     def burn(self, producer: Component, began: float) -> Iterator[Told]:
         """From a moment of the monotonic clock on, or from now; what was done so far, some times a second."""
@@ -143,7 +151,8 @@ class Fire:
                 continue
             if name in self._plan.shards:
                 self._names[process.pid] = name
-                life = self._chance.uniform(*self._chance.choice(LIFE_SECONDS))
+                long = (self._start, self._start + LONG_SECONDS)
+                life = self._chance.uniform(*self._chance.choice((SHORT_SECONDS, long)))
                 self._lives.setdefault(process.pid, min(life, self._plan.seconds / 3))
                 found[name] = process
         return found
@@ -172,7 +181,10 @@ class Fire:
         else:
             cluster.nodes[0].stop()
         time.sleep(away)  # how long it is away, not a synchronisation
-        cluster.start(1)
+        try:
+            cluster.start(1)
+        except ComponentError:  # it took too long beside all the rest
+            cluster.start(1)
         self.told.kafka += 1
 
     def _check_restart(self) -> None:

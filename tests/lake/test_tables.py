@@ -214,6 +214,13 @@ def test_a_folder_that_is_no_table_is_an_error_of_ours(uri: str) -> None:
         read_ticks(uri, None, "main", "EURUSD", start_ms=0, end_ms=1)
 
 
+def test_what_the_library_says_in_several_coloured_lines_is_one() -> None:
+    said = "Kernel error -> S3 error\n\x1b[31m↳\x1b[0m GET http://…: refused\n   \x1b[31m↳\x1b[0m URL scheme"
+    assert (
+        str(StoreError(f"no table: {said}")) == "no table: Kernel error -> S3 error: GET http://…: refused: URL scheme"
+    )
+
+
 def test_secrets_are_revealed_to_the_library_only() -> None:
     options = {"AWS_SECRET_ACCESS_KEY": SecretStr("hush")}
     assert revealed(options) == {"AWS_SECRET_ACCESS_KEY": "hush"}

@@ -9,7 +9,7 @@ import pytest
 
 from producers.cursor import Cursor
 from producers.newcomers import EVERY_MS, Newcomers
-from producers.restore import Standing
+from producers.restore import Past, Standing
 from producers.terminal import SymbolInfo
 from schemas.errors import UsageError
 from schemas.records import Control, ControlKind, EventKind
@@ -42,7 +42,7 @@ def run_with(
     settings = run.shard.settings.model_copy(update={"symbols": patterns})
     run.shard = replace(run.shard, publisher=log, settings=settings)
     run.poller._shard, run.poller._publisher = run.shard, log
-    newcomers = Newcomers(standing, refuse)
+    newcomers = Newcomers(standing, lambda known: Past(known.cursors), refuse)
     infos: dict[str, SymbolInfo] = {i.name: i for i in run.terminal.symbols_get() or () if i.name in log.found}
     for _ in range(100):
         run.go(2, 2_000)
@@ -65,9 +65,10 @@ def test_a_new_symbol_is_said_and_collected_from_then_on() -> None:
     assert log.corrections == 0
 
 
-def test_one_that_was_collected_before_goes_on_where_it_was() -> None:
+@pytest.mark.parametrize("pattern", ["GBPJP?", LATE])
+def test_one_that_was_collected_before_goes_on_where_it_was(pattern: str) -> None:
     since = START - 600_000
-    run, log, _ = run_with(("GBPJP?",), Standing(cursors={LATE: Cursor(since - 1, {b"x": 1})}))
+    run, log, _ = run_with((pattern,), Standing({LATE: Cursor(since - 1, {b"x": 1})}, {LATE: since}))
     assert not any(c.kind == ControlKind.COVERAGE and c.symbol == LATE for c in log.controls)
     ever = [ts for block in run.history.ever(LATE, since, run.clock.now - 20_000) for ts in block["time_msc"].tolist()]
     assert sorted(ts for ts, *_ in log.found[LATE] if ts < run.clock.now - 20_000) == ever

@@ -90,7 +90,7 @@ def test_another_terminal_than_the_one_asked_for_is_refused() -> None:
 def test_the_package_is_for_windows() -> None:
     settings = Settings(producer=ProducerSettings(source="mt5"))
     with pytest.raises(SettingsError, match=r"exists for Windows only: run the producer there, .*SOURCE=simulated"):
-        sources.open_source(settings, {})
+        sources.open_source(settings, dict)
 
 
 def test_a_misspelt_symbol_is_told_with_near_ones() -> None:

@@ -22,7 +22,7 @@ from producers.newcomers import Newcomers
 from producers.poll import Poller
 from producers.publisher import Publisher
 from producers.recent import Recent
-from producers.restore import Standing, reread_from
+from producers.restore import Past, Standing, reread_from
 from producers.service import Rounds
 from producers.shard import Shard
 from producers.simulated.faults import Faults
@@ -156,7 +156,7 @@ class Run:
 
 
 def nobody() -> Newcomers:
-    return Newcomers(Standing(), lambda _: None)
+    return Newcomers(Standing(), lambda _: Past(), lambda _: None)
 
 
 def keys(ticks: Ticks) -> Counter[tuple[int, float, float]]:
@@ -331,6 +331,22 @@ def test_what_came_late_before_a_long_pause_is_found_after_it() -> None:
     assert run.check() == 0
     assert run.out.corrections > 10
     assert all(series.recent.since > run.clock.now - 400_000 for series in run.poller._series), "and is forgotten then"
+
+
+def test_what_came_late_before_a_long_pause_is_found_though_the_process_after_it_is_killed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Run("late=0.2@2026-03-03T14:00:00Z+60")
+    run.go(55)
+    run.clock.now += 2_400_000
+    with monkeypatch.context() as killed:
+        killed.setattr(run.poller._rereading, "turn", lambda *_: None)
+        run.go(0.7)
+    run.poller.save(force=True)
+    run.restart()
+    run.go(60)
+    assert run.check() == 0
+    assert run.out.corrections > 10
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from infra import kafka_log
+from infra.kafka import partition_for
 from infra.market.zones import ServerZone
 from infra.settings import ProducerSettings, Settings, SimulatorSettings
 from infra.worlds import World
-from producers.restore import restore
+from producers.recent import Recent
+from producers.restore import recall, restore
 from producers.simulated.market import Market
+from producers.terminal import TICK_DTYPE
 from schemas.codec import Codec
 from schemas.records import Control, ControlKind, EventKind, FeedEvent, Tick
 from tests.support import Child, eventually, read_all
 
 pytestmark = pytest.mark.kafka
 
+_END = 2**62
 SYMBOLS = ("EURUSD", "BTCUSD", "USDJPY")
 
 
@@ -36,6 +41,13 @@ def count(settings: Settings) -> int:
 
 def watermarks(settings: Settings) -> int:
     return sum(message.key() == b"@sim/a" for message in read_all(settings, World(settings.world).topic("ticks.raw")))
+
+
+def watermarks_of(settings: Settings, symbol: str) -> int:
+    """How many stand in the symbol's partition."""
+    topic = World(settings.world).topic("ticks.raw")
+    place = partition_for(symbol, kafka_log.partition_count(settings.kafka, topic))
+    return sum(m.key() == b"@sim/a" for m in read_all(settings, topic) if m.partition() == place)
 
 
 def published(
@@ -81,6 +93,19 @@ def check_complete(settings: Settings, ticks: dict[str, list[Tick]], controls: l
         assert [t.server_time for t in fresh] == server.tolist()
 
 
+def check_known(recent: Mapping[str, Recent], ticks: Mapping[str, list[Tick]]) -> None:
+    """Of each series' last minutes every tick is known, once: shown again none is late, shown twice each is."""
+    for symbol, one in recent.items():
+        once = list({(t.ts_event, t.ordinal): t for t in ticks[symbol]}.values())
+        answer = np.zeros(len(once), TICK_DTYPE)
+        for name, field in (("bid", "bid"), ("ask", "ask"), ("last", "last"), ("volume_real", "volume")):
+            answer[name] = [getattr(tick, field) for tick in once]
+        times = np.array([tick.ts_event for tick in once])
+        assert not len(one.late(answer, times, until=_END)[0])
+        rows, _ = one.late(np.repeat(answer, 2), np.repeat(times, 2), until=_END)
+        assert len(rows) == np.count_nonzero(times >= one.since) > 0
+
+
 def test_what_was_published_is_the_market_after_kills(settings: Settings, world: World, codec: Codec) -> None:
     settings = with_source(settings, start="2026-03-05T08:00:00Z", speed=600)
     for more in (0, 1, 30, 500, 2_000, 5_000):
@@ -94,6 +119,10 @@ def test_what_was_published_is_the_market_after_kills(settings: Settings, world:
     ticks, controls = published(settings, world, codec)
     assert set(ticks) == set(SYMBOLS)
     check_complete(settings, ticks, controls)
+    standing = restore(settings, codec, "sim")
+    past = recall(settings, codec, "sim", "a", standing)
+    check_known(past.recent, ticks)
+    assert past.watermark == max(c.time for _, c in controls if c.kind == ControlKind.WATERMARK)
     for partition in {p for p, _ in controls}:
         times = [c.time for p, c in controls if p == partition and c.kind == ControlKind.WATERMARK]
         assert times == sorted(times)
@@ -128,16 +157,22 @@ def test_a_first_start_begins_in_the_past_and_goes_on(settings: Settings, world:
     settings = with_source(settings)
     with Child(settings, "producer", "--shard", "a"):
         eventually(lambda: count(settings) > 3_000, every=0.2)
-    standing = restore(settings, codec, feed="sim", shard="a")
+    standing = restore(settings, codec, "sim")
+    past = recall(settings, codec, "sim", "a", standing.of(["EURUSD", "BTCUSD"]))
+    assert past.recent.keys() == {"EURUSD", "BTCUSD"}
     first, _ = published(settings, world, codec)
-    for symbol, cursor in standing.cursors.items():
+    for symbol, cursor in past.cursors.items():
         assert cursor.last_msc == first[symbol][-1].ts_event
         assert cursor.taken == first[symbol][-1].ordinal + 1
-        assert standing.recent[symbol].since <= cursor.last_msc + 1 - settings.producer.reread_minutes * 60_000
-    with Child(settings, "producer", "--shard", "a"):
+        assert standing.since[symbol] <= cursor.last_msc + 1 - settings.producer.reread_minutes * 60_000
+    check_known(past.recent, first)
+    before = watermarks_of(settings, "USDJPY")
+    with Child(with_source(settings, faults=("drop=USDJPY",)), "producer", "--shard", "a"):
         eventually(lambda: len(published(settings, world, codec)[0]["BTCUSD"]) > len(first["BTCUSD"]), every=0.5)
+        eventually(lambda: watermarks_of(settings, "USDJPY") > before, every=0.5)
     ticks, controls = published(settings, world, codec)
     check_complete(settings, ticks, controls)
     assert len(ticks["BTCUSD"]) == len({(t.ts_event, t.ordinal) for t in ticks["BTCUSD"]}), "nothing is repeated"
     events = [codec.decode(m.value() or b"") for m in read_all(settings, world.topic("feed.events"))]
-    assert [e.kind for e in events if isinstance(e, FeedEvent)] == [EventKind.CONNECTED] * 2
+    told = [(e.kind, e.symbol) for e in events if isinstance(e, FeedEvent)]
+    assert told == [(EventKind.CONNECTED, None)] * 2 + [(EventKind.DISCONNECTED, "USDJPY")]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
 
 from infra.market.zones import ServerZone
 from producers import zones
 from producers.clocks import ServerClockError, check_ahead, check_fallen, offset
+from producers.failures import TryAgainError
 from producers.restore import server_time
 from producers.simulated.faults import Faults
 from producers.simulated.history import History
 from producers.simulated.market import Market
 from producers.simulated.rates import RatesStore
 from producers.simulated.terminal import SimulatedTerminal
+from producers.terminal import RATES_DTYPE
 from schemas.errors import SettingsError
 
 NOW = int(datetime(2026, 3, 3, 14, tzinfo=UTC).timestamp() * 1_000)
@@ -52,6 +56,20 @@ def test_without_a_currency_pair_the_setting_is_asked_for(market: Market) -> Non
     terminal.initialize()
     with pytest.raises(SettingsError, match=r"ZONE=auto: the broker offers no currency pair.*New_York"):
         zones.detect(terminal, ["BTCUSD"], NOW)
+
+
+class Cold(SimulatedTerminal):
+    """Its history is still being fetched."""
+
+    def copy_rates_range(self, *_: Any) -> Any:
+        return np.empty(0, RATES_DTYPE)
+
+
+def test_bars_that_are_not_there_yet_are_waited_for(market: Market) -> None:
+    terminal = Cold(market, ServerZone.parse("UTC"), Clock())
+    terminal.initialize()
+    with pytest.raises(TryAgainError, match=r"ZONE=auto: the terminal has no hourly bars of EURUSD yet"):
+        zones.detect(terminal, ["EURUSD"], NOW)
 
 
 def test_the_weeks_asked_for_tell_all_candidates_apart_that_differ_at_all() -> None:

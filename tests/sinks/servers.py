@@ -39,7 +39,6 @@ def s3_lake(name: str) -> dict[str, Any]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
     }
     return {"uri": f"s3://{BUCKET}/{name}", "storage_options": options}
 

@@ -39,6 +39,7 @@ def test_several_sinks_keep_what_they_are_told_to(settings: Settings, codec: Cod
                 eventually(lambda: sorted(places_of(settings, name, table)) == wanted, 30)  # noqa: B023 - called at once
     for name in ("lake", "jsonl", "redis"):
         assert list(places_of(settings, name, REJECTED)) == []
+    assert {each.name for each in Path(settings.lake_uri).iterdir()} == {"ticks", "bars"}, "the others are left alone"
 
 
 def test_what_no_sink_keeps_is_named(tmp_path: Path) -> None:
