@@ -218,12 +218,17 @@ def test_a_hundred_symbols_are_listed_found_and_quoted(desk: Desk, blank: Page, 
     assert complaints == []
 
 
-@pytest.mark.usefixtures("moving")
-def test_the_slider_goes_to_any_moment(page: Page, complaints: list[str]) -> None:
+def enter_the_past(page: Page) -> None:
+    """Begin a replay once the chart has its history."""
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
     eventually(lambda: int(shown(page, "bars")) > 360)
     page.keyboard.press("r")
     expect(page.locator("body")).to_have_attribute("data-mode", "past")
+
+
+@pytest.mark.usefixtures("moving")
+def test_the_slider_goes_to_any_moment(page: Page, complaints: list[str]) -> None:
+    enter_the_past(page)
     slider = page.locator("#replay-slider")
     first, last = (int(str(slider.get_attribute(name))) for name in ("min", "max"))
     assert first == START
@@ -248,10 +253,7 @@ def test_the_slider_goes_to_any_moment(page: Page, complaints: list[str]) -> Non
 
 @pytest.mark.usefixtures("moving")
 def test_a_replay_steps_plays_and_arrives_in_the_present(page: Page, complaints: list[str]) -> None:
-    page.wait_for_selector(BARS.format("EURUSD", "M1"))
-    eventually(lambda: int(shown(page, "bars")) > 360)
-    page.keyboard.press("r")
-    expect(page.locator("body")).to_have_attribute("data-mode", "past")
+    enter_the_past(page)
     page.wait_for_selector(BARS.format("EURUSD", "M1"))
     began = int(shown(page, "last-time"))
     expect(page.locator("#bid")).to_contain_text("1.0")
