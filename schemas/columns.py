@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from polars.exceptions import PanicException
 
 from schemas.definitions import Schema, parsed
+from schemas.writing import varint
 
 _MARK: Final = bytes(range(16))
 """The container's sync marker; a file has a random one to resume at after damage, which memory does not need."""
@@ -153,20 +154,11 @@ def varint_lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64] | int:
     return int(low) if low == high else 1 + np.searchsorted(_THRESHOLDS, folded, "right")
 
 
-def _varint(number: int) -> bytes:
-    rest, out = number << 1, bytearray()
-    while rest > 0x7F:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
-
-
 def container_header(fields: Sequence[Schema]) -> bytes:
     """What a container of datums with these fields begins with."""
     schema = json.dumps({"type": "record", "name": "row", "fields": fields}).encode()
     meta = [b"avro.schema", schema, b"avro.codec", b"null"]
-    return b"".join([b"Obj\x01", _varint(2), *(_varint(len(part)) + part for part in meta), _varint(0), _MARK])
+    return b"".join([b"Obj\x01", varint(2), *(varint(len(part)) + part for part in meta), varint(0), _MARK])
 
 
 def read_container(header: bytes, count: int, datums: NDArray[np.uint8] | bytes) -> pl.DataFrame | None:
@@ -174,7 +166,7 @@ def read_container(header: bytes, count: int, datums: NDArray[np.uint8] | bytes)
 
     Datums have no bounds: whether each of them took its own bytes and no others is the caller's to see.
     """
-    parts: list[Any] = [header, _varint(count), _varint(len(datums)), datums, _MARK]
+    parts: list[Any] = [header, varint(count), varint(len(datums)), datums, _MARK]
     try:
         frame = pl.read_avro(io.BytesIO(b"".join(parts)))
     except Exception:  # noqa: BLE001 - polars raises its own, OSError, and what its parser stumbles over

@@ -30,8 +30,11 @@ def writer(name: str) -> Write:
 
 
 @lru_cache(16_384)
-def _varint(number: int) -> bytes:
-    """Zigzag, seven bits a byte, the lowest first. Times and counts come again and again in a symbol's bars."""
+def varint(number: int) -> bytes:
+    """A long: zigzag, seven bits a byte, the lowest first. Times and counts come again and again in a symbol's bars.
+
+    Raises OverflowError for a number that is none.
+    """
     if number not in _LONG:
         raise OverflowError(f"{number} is no long")
     rest = int(number) << 1 if number >= 0 else (-int(number) << 1) - 1
@@ -46,13 +49,13 @@ def _varint(number: int) -> bytes:
 @lru_cache(4_096)
 def _text(text: str) -> bytes:
     content = text.encode()
-    return _varint(len(content)) + content
+    return varint(len(content)) + content
 
 
 _PLAIN: Final[dict[str, Write]] = {
     "boolean": (b"\x00", b"\x01").__getitem__,
-    "int": _varint,
-    "long": _varint,
+    "int": varint,
+    "long": varint,
     "double": struct.Struct("<d").pack,
     "string": _text,
 }
@@ -68,7 +71,7 @@ def _of(schema: Any, named: dict[str, Write]) -> Write:
         case "record":
             made = _record(schema, named)
         case "enum":
-            made = {symbol: _varint(at) for at, symbol in enumerate(schema["symbols"])}.__getitem__
+            made = {symbol: varint(at) for at, symbol in enumerate(schema["symbols"])}.__getitem__
         case "array":
             return _array(_of(schema["items"], named))
         case other:
@@ -87,11 +90,11 @@ def _record(schema: Any, named: dict[str, Write]) -> Write:
 
 
 def _optional(branches: list[Any], named: dict[str, Write]) -> Write:
-    nothing = _varint(branches.index("null"))
+    nothing = varint(branches.index("null"))
     ((at, branch),) = ((at, branch) for at, branch in enumerate(branches) if branch != "null")
-    something, write = _varint(at), _of(branch, named)
+    something, write = varint(at), _of(branch, named)
     return lambda value: nothing if value is None else something + write(value)
 
 
 def _array(write: Write) -> Write:
-    return lambda items: b"".join([_varint(len(items)), *map(write, items), b"\x00"]) if items else b"\x00"
+    return lambda items: b"".join([varint(len(items)), *map(write, items), b"\x00"]) if items else b"\x00"
