@@ -42,6 +42,11 @@ class Cursor:
         """How many ticks at ``last_msc`` are taken: the next one's ordinal."""
         return sum(self.seen.values())
 
+    @property
+    def after(self) -> int:
+        """The first millisecond of which nothing is taken."""
+        return self.last_msc + 1 if self.seen else self.last_msc
+
     def ordinal_at(self, time: int) -> int:
         """The ordinal of the next tick, if it is of ``time``."""
         return self.taken if time == self.last_msc else 0

@@ -154,7 +154,7 @@ class Poller:
             moved = [
                 series
                 for series, probe in zip(self._series, probes, strict=True)
-                if probe is not None and (probe > series.cursor.last_msc or self._doubtful(series, begun))
+                if probe is not None and (probe >= series.cursor.after or self._doubtful(series, begun))
             ]
             self._fetch(moved)
             if self._stopping.is_set():
@@ -297,7 +297,6 @@ class Poller:
             series.failed(now)
             return True
         publisher, cursor = self._publisher, series.cursor
-        since = cursor.last_msc + (0 if cursor.taken else 1)
         publisher.control(
             Control(
                 kind=ControlKind.GAP,
@@ -305,13 +304,13 @@ class Poller:
                 shard=publisher.shard,
                 symbol=series.symbol,
                 time=begins,
-                from_=since,
+                from_=cursor.last_msc,
                 to=begins,
             )
         )
         series.lacking_ms, series.failures = None, 0
         self._gaps.inc()
-        log.warning("ticks are lost", symbol=series.symbol, lost_from=since, lost_to=begins)
+        log.warning("ticks are lost", symbol=series.symbol, lost_from=cursor.last_msc, lost_to=begins)
         return False
 
     def _reaches(self, series: Series) -> bool:
@@ -346,6 +345,6 @@ class Poller:
 
 def _series(cursors: Mapping[str, Cursor], names: Mapping[str, str], recent: Mapping[str, Recent]) -> list[Series]:
     return [
-        Series(names[symbol], symbol, cursor, recent.get(symbol) or Recent(cursor.last_msc + 1))
+        Series(names[symbol], symbol, cursor, recent.get(symbol) or Recent(cursor.after))
         for symbol, cursor in cursors.items()
     ]

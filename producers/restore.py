@@ -110,7 +110,7 @@ def reread_from(cursor: Cursor, kept: int | None, window: int) -> int:
 
     ``kept``: what its last process kept with the cursor; ``window``: how many ms are read again, usually.
     """
-    end = cursor.last_msc + 1
+    end = cursor.after
     if not cursor.taken:
         return end  # its beginning
     return end - window if kept is None else kept

@@ -76,4 +76,4 @@ class Series:
 
     def behind(self, probe: int | None) -> bool:
         """Whether ticks after the cursor are known of, or may be there."""
-        return not self.dropped and (probe is None or self.failures > 0 or probe > self.cursor.last_msc)
+        return not self.dropped and (probe is None or self.failures > 0 or probe >= self.cursor.after)

@@ -154,7 +154,7 @@ def begin(
     the two, or a stop, cannot move its beginning.
     """
     publisher = shard.publisher
-    fresh = Cursor(begin_ms - 1)
+    fresh = Cursor(begin_ms)
     shown = server_time(fresh.last_msc, shard.zone)
     cursors = {symbol: known.get(symbol, fresh) for symbol in infos}
     for symbol in infos.keys() - known.keys():
@@ -166,7 +166,7 @@ def begin(
         log.info("waiting for Kafka to take the first records")
     for symbol, info in infos.items():
         cursor = cursors[symbol]
-        since = cursor.last_msc + (0 if cursor.taken else 1)
+        since = cursor.last_msc
         publisher.control(_control(shard, ControlKind.SYMBOL_SPEC, symbol, since, _spec(shard, info, symbol)))
         if not cursor.taken:
             publisher.control(_control(shard, ControlKind.COVERAGE, symbol, since))

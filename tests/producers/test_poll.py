@@ -18,7 +18,7 @@ from producers.cursor import Cursor, from_record
 from producers.encoding import TickColumns
 from producers.poll import Poller
 from producers.publisher import Publisher
-from producers.shard import Shard
+from producers.shard import Shard, begin, choose
 from producers.simulated.market import Market
 from producers.simulated.structs import Tick
 from producers.simulated.terminal import SimulatedTerminal
@@ -60,6 +60,9 @@ class Recorder(Publisher):
         self.columns.append(ticks)
         self.said.append(ticks)
 
+    def control(self, control: Control) -> None:
+        self.said.append(control)
+
     def watermark(self, control: Control, symbols: Iterable[str]) -> None:
         assert list(symbols)
         self.said.append(control)
@@ -72,9 +75,12 @@ class Recorder(Publisher):
         return timeout >= 0
 
 
+def shard_of(terminal: Terminal, clock: Clock, recorder: Recorder, **settings: Any) -> Shard:
+    return Shard(terminal, recorder.zone, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
+
+
 def poller(terminal: Terminal, clock: Clock, recorder: Recorder, cursors: dict[str, Cursor], **settings: Any) -> Poller:
-    shard = Shard(terminal, recorder.zone, clock, recorder, ProducerSettings(**settings), Symbols({}), Event())
-    return Poller(shard, cursors, {name: name for name in cursors})
+    return Poller(shard_of(terminal, clock, recorder, **settings), cursors, {name: name for name in cursors})
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -101,6 +107,29 @@ def test_no_tick_is_lost_or_out_of_order_where_the_servers_clock_goes_back(*, re
     assert (np.diff(got["server_time"]) < -HOUR // 2).sum() == 1, "the hour was shown twice"
     identities = list(zip(got["ts_event"].tolist(), got["ordinal"].tolist(), strict=True))
     assert identities == sorted(set(identities))
+
+
+@pytest.mark.parametrize("since_tick", [-1, 0, 1])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_series_begins_with_the_first_tick_of_its_coverage(since_tick: int, *, alone: bool) -> None:
+    """Also if that is the only one so far."""
+    market, recorder = Market(7), Recorder()
+    times = np.unique(np.concatenate(list(market.ticks("BTCUSD", CHANGE, CHANGE + HOUR)))["time_msc"])
+    at = int(times[np.flatnonzero(np.diff(times) > 1)[5]])
+    clock = StepClock(at if alone else CHANGE + HOUR)
+    terminal = SimulatedTerminal(market, ZONE, clock)
+    terminal.initialize()
+    terminal.symbol_select("BTCUSD", True)
+    shard = shard_of(terminal, clock, recorder, symbols=("BTCUSD",))
+    cursors = begin(shard, at + since_tick, choose(shard).infos, {})
+    assert [each.time for each in recorder.said if isinstance(each, Control)] == [at + since_tick] * 2
+    Poller(shard, cursors, {"BTCUSD": "BTCUSD"}).cycle()
+    got = [int(time) for each in recorder.columns for time in each.ts_event]
+    expected = np.concatenate(
+        [[], *(part["time_msc"] for part in market.ticks("BTCUSD", at + since_tick, clock.now + 1))]
+    )
+    assert got == expected.tolist()
+    assert not recorder.late.total()
 
 
 class Hesitating(SimulatedTerminal):
