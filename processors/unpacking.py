@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -92,7 +93,7 @@ class Batch:
 def unpacked(batches: Sequence[Batch]) -> Records:
     """The records of consecutive batches. Each can be unpacked but once."""
     found = _natively(batches) if sum(batch.count for batch in batches) > _FEW else None
-    return Records.joined([Records.of(batch.parsed) for batch in batches]) if found is None else found
+    return Records.of(chain.from_iterable(batch.parsed for batch in batches)) if found is None else found
 
 
 def _natively(batches: Sequence[Batch]) -> Records | None:

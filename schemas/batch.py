@@ -14,9 +14,10 @@ A batch that fails is split until the culprit is in a small part, which is decod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, Self
 
 import numpy as np
@@ -60,6 +61,8 @@ def decode_batch(values: Sequence[bytes | None] | pl.Series, codec: Codec, colum
     Times are Int64 as in `schemas.records`, enums String. Raises RegistryError when a schema cannot be looked up
     because the registry is away or refuses: that is not the data's fault.
     """
+    if len(values) <= SMALL:
+        return _one_by_one(values, codec, columnar)
     messages = _Messages.of(values)
     frames: list[pl.DataFrame] = []
     others: list[tuple[int, Record]] = []
@@ -83,6 +86,33 @@ def decode_batch(values: Sequence[bytes | None] | pl.Series, codec: Codec, colum
     bad.sort(key=_place)
     frame = pl.concat(frames) if frames else pl.DataFrame(schema=_schema(columnar))
     return Decoded(frame.sort(INDEX) if len(frames) > 1 else frame, others, bad)
+
+
+def _one_by_one(values: Sequence[bytes | None] | pl.Series, codec: Codec, columnar: str) -> Decoded:
+    rows: list[tuple[Any, ...]] = []
+    others: list[tuple[int, Record]] = []
+    bad: list[tuple[int, ArbitrexError]] = []
+    for place, message in enumerate(values.to_list() if isinstance(values, pl.Series) else values):
+        try:
+            if message is None:
+                raise DecodeError("no value")  # noqa: TRY301 - one way out for all that is bad
+            name, writer = codec.writer(codecs.schema_id(message))
+            if name == columnar:
+                rows.append((place, *_row(name, writer, message)))
+            else:
+                others.append((place, codec.decode(message)))
+        except (DecodeError, UnknownSchemaError) as error:
+            bad.append((place, error))
+    return Decoded(pl.DataFrame(rows, schema=_schema(columnar), orient="row"), others, bad)
+
+
+def _row(name: str, writer: Schema, message: bytes) -> tuple[Any, ...]:
+    """The message's fields. Raises DecodeError."""
+    row = codecs.datum(name, writer, message)
+    for field in _ints(name):
+        if row[field] is not None and row[field] not in _INT:
+            raise DecodeError(f"not a {name}: {field} {row[field]} is not an int")
+    return _fields(name)(row)
 
 
 _Ints = NDArray[np.int64]
@@ -185,14 +215,9 @@ class _Part:
         rows: list[tuple[Any, ...]] = []
         for place, message in zip(places.tolist(), messages.array.to_pylist(), strict=True):
             try:
-                row = codecs.datum(self._name, self._writer, message)
-                for name in _ints(self._name):
-                    if row[name] is not None and row[name] not in _INT:
-                        raise DecodeError(f"not a {self._name}: {name} {row[name]} is not an int")  # noqa: TRY301
+                rows.append((place, *_row(self._name, self._writer, message)))
             except DecodeError as error:
                 self.bad.append((place, error))
-            else:
-                rows.append((place, *map(row.__getitem__, dtypes(self._name))))
         return pl.DataFrame(rows, schema=_schema(self._name), orient="row")
 
 
@@ -207,6 +232,12 @@ def _native(messages: _Messages, how: Plan) -> pl.DataFrame | None:
 @cache
 def _ints(name: str) -> tuple[str, ...]:
     return tuple(column for column, dtype in dtypes(name).items() if dtype == pl.Int32)
+
+
+@cache
+def _fields(name: str) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """How to get a record's fields from a datum, in the frame's order."""
+    return itemgetter(*dtypes(name))
 
 
 @cache
