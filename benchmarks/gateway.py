@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import socket
+import subprocess
 import sys
 import time
 
@@ -30,7 +31,11 @@ from tests.support import ROOT, Child, environment
 
 MEASURED = 5
 PARTITIONS = 4
+_HEAD = 100
+"""Characters of a message in which its channel stands."""
 WARM_UP_SECONDS = 5.0
+BROKER_WARM_UP_SECONDS = 45.0
+"""Java compiles that long what a broker does all the time."""
 FIRST_TICK_SECONDS = 120
 """Within which the first tick has to come: the load reads its files first, and other programs may run."""
 EVERYTHING = json.dumps({"method": "subscribe", "params": {"channel": "ticks", "symbol": "*", "snapshot": False}})
@@ -45,8 +50,8 @@ class Measured:
     """Clients that say when each tick was in their hand."""
 
     def __init__(self) -> None:
-        self.latencies: list[float] = []
-        self.frames = 0
+        self.heard: list[tuple[float, str]] = []
+        """Messages and when they came; what is in them is looked at afterwards."""
         self.began = asyncio.Event()
 
     async def read(self, http: aiohttp.ClientSession) -> str:
@@ -55,14 +60,18 @@ class Measured:
         async with http.ws_connect("/v1/ws", max_msg_size=0) as connection:
             await connection.send_str(EVERYTHING)
             async for message in connection:
-                now = time.time()
-                heard = orjson.loads(message.data)
-                error = heard.get("error", error)
-                if heard.get("channel") == "ticks":
-                    self.frames += 1
-                    self.latencies += [now - row["ts_recv"] / 1e6 for row in heard["data"]]
+                self.heard.append((time.time(), message.data))
+                if '"channel":"ticks"' in message.data[:_HEAD]:
                     self.began.set()
+                elif '"error"' in message.data:
+                    error = message.data
         return f"a client that was measured was closed ({connection.close_code}): {error}"
+
+    def latencies(self, since: float) -> tuple[int, list[float]]:
+        """How many messages with ticks came since then, and how long each of their ticks took, in seconds."""
+        found = [(now, orjson.loads(data)) for now, data in self.heard if now >= since]
+        ticks = [(now, message["data"]) for now, message in found if message.get("channel") == "ticks"]
+        return len(ticks), [now - row["ts_recv"] / 1e6 for now, rows in ticks for row in rows]
 
 
 def deaf(url: str) -> socket.socket:
@@ -77,10 +86,15 @@ def deaf(url: str) -> socket.socket:
     return found
 
 
+def load(settings: Settings, rate: float, seconds: float) -> tuple[list[str], dict[str, str]]:
+    """The command that writes ticks for some seconds, and its environment."""
+    command = ["-m", "tests.acceptance.gateway_load", "--plain", "--rate", str(rate), "--seconds", str(seconds)]
+    return [sys.executable, *command], environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
+
+
 async def measure(settings: Settings, rate: float, seconds: float, good: int, hanging: int) -> str:
     """One line of the result."""
-    env = environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
-    command = ["-m", "tests.acceptance.gateway_load", "--plain", "--rate", str(rate)]
+    command, env = load(settings, rate, seconds + WARM_UP_SECONDS)
     with Child(settings, "gateway") as child:
         url, process = child.ready["url"], psutil.Process(child.process.pid)
         deaf_ones = [await asyncio.to_thread(deaf, url) for _ in range(hanging)]
@@ -92,20 +106,17 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
                 (await loop.create_connection(lambda: Reader("json", follow="*"), place.host, place.port))[0]
                 for _ in range(good - MEASURED)
             ]
-            load = await asyncio.create_subprocess_exec(
-                sys.executable, *command, "--seconds", str(seconds + WARM_UP_SECONDS), env=env, cwd=ROOT
-            )
-            ended = asyncio.create_task(load.wait())
+            writer = await asyncio.create_subprocess_exec(*command, env=env, cwd=ROOT)
+            ended = asyncio.create_task(writer.wait())
             first = asyncio.create_task(several.began.wait())
             await asyncio.wait((first, ended), timeout=FIRST_TICK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
                 raise SystemExit(f"no tick within {FIRST_TICK_SECONDS} s; see what load and gateway say above")
             await asyncio.sleep(WARM_UP_SECONDS)
-            several.latencies.clear()
-            before, frames = process.cpu_times(), several.frames
+            several.heard.clear()
+            since, before = time.time(), process.cpu_times()
             await asyncio.sleep(seconds - 1)
-            after, frames = process.cpu_times(), several.frames - frames
-            found = np.array(several.latencies) * 1_000
+            after = process.cpu_times()
             memory = process.memory_info().rss / 1e6
             if over := [task.result() for task in reading if task.done()]:
                 raise SystemExit(over[0])
@@ -119,6 +130,8 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
                 raise SystemExit("the ticks could not be written; the load says why above")
         for each in deaf_ones:
             each.close()
+    frames, latencies = several.latencies(since)
+    found = np.array(latencies) * 1_000
     p50, p99, most = np.percentile(found, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
     return (
@@ -136,6 +149,8 @@ def main() -> None:
         settings = place.settings.model_copy(update={"gateway": GatewaySettings(port=0, max_connections=10_000)})
         introduce(settings, place.codec, clients.producer(settings.kafka))
         print(f"{chosen.rate:,.0f} ticks/s")
+        command, env = load(settings, chosen.rate, BROKER_WARM_UP_SECONDS)
+        subprocess.run(command, env=env, cwd=ROOT, check=True)
         for good, hanging in ((100, 0), (50, 0), (50, 50)):
             print(asyncio.run(measure(settings, chosen.rate, chosen.seconds, good, hanging)))
 

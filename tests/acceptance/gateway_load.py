@@ -3,7 +3,7 @@
     python -m tests.acceptance.gateway_load --rate 20000 --seconds 60
 
 The world comes from the environment, as for a component. Written in transactions, as the processor does, unless told
-otherwise; ``ts_recv`` is when a tick was handed to Kafka's client.
+otherwise; ``ts_recv`` is when a tick was, or was to be, handed to Kafka's client.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from confluent_kafka import Producer
+from numpy.typing import NDArray
 
 from infra import kafka as clients
 from infra import provision
@@ -33,7 +34,8 @@ COUNT = 40
 WEEK = 7 * 86_400_000
 _APART = 97
 """Ticks by which one symbol is ahead of the one before it: no two are alike."""
-_TURN_SECONDS, _PLAIN_SECONDS = 0.05, 0.002
+_TURN_SECONDS = 0.05
+_ENCODE_SECONDS, _PAUSE_SECONDS = 50e-6, 0.001
 
 
 def names() -> list[str]:
@@ -69,8 +71,9 @@ class Series:
         self._last = (-1, -1)
         """Time and ordinal of the last tick: the next one may be of the same millisecond."""
 
-    def take(self, count: int) -> list[tuple[bytes, int]]:
-        """The next ticks as messages, with their times."""
+    def take(self, received: NDArray[np.int64]) -> list[tuple[bytes, int]]:
+        """The next ticks, received when it is said, as messages with their times."""
+        count = len(received)
         index = np.arange(self.sent, self.sent + count) + self._from
         around, place = np.divmod(index, len(self._ticks))
         found = self._ticks[place]
@@ -81,7 +84,7 @@ class Series:
         columns = TickColumns(
             ts_event=times, ordinal=numbers, bid=found["bid"].copy(), ask=found["ask"].copy(), last=nothing,
             volume=index.astype(float) - self._from, flags=np.full(count, 6, np.int64), server_time=times,
-            ts_recv=np.full(count, time.time_ns() // 1_000, np.int64),
+            ts_recv=received,
         )  # fmt: skip
         self.sent += count
         values = encode_ticks(columns, header=self._header, symbol=self.symbol, feed=FEED)
@@ -101,31 +104,50 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=20_000.0)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--plain", action="store_true", help="without transactions, each tick when it is due")
+    parser.add_argument(
+        "--plain", action="store_true", help="without transactions, each tick when it is due, encoded before"
+    )
     chosen = parser.parse_args()
     settings = load()
     codec = connect(settings)
-    topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
     market = all_series(recorded(), codec.headers["Tick"])
-    producer = clients.producer(
-        settings.kafka, transactional_id=None if chosen.plain else f"load-{settings.world}", **{"linger.ms": 1}
-    )
-    if not chosen.plain:
-        producer.init_transactions(30)
-    turn = _PLAIN_SECONDS if chosen.plain else _TURN_SECONDS
+    (_plainly if chosen.plain else _in_transactions)(settings, market, chosen.rate, chosen.seconds)
+
+
+def _in_transactions(settings: Settings, market: Sequence[Series], rate: float, seconds: float) -> None:
+    topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
+    producer = clients.producer(settings.kafka, transactional_id=f"load-{settings.world}", **{"linger.ms": 1})
+    producer.init_transactions(30)
     start = time.monotonic()
-    while (passed := time.monotonic() - start) < chosen.seconds:
-        if not chosen.plain:
-            producer.begin_transaction()
+    while (passed := time.monotonic() - start) < seconds:
+        producer.begin_transaction()
         for series in market:
-            due = int(passed * chosen.rate / COUNT) - series.sent
+            due = int(passed * rate / COUNT) - series.sent
             partition = clients.partition_for(series.symbol, partitions)
-            for value, moment in series.take(due) if due > 0 else ():
+            for value, moment in series.take(np.full(due, time.time_ns() // 1_000)) if due > 0 else ():
                 producer.produce(topic, value, series.symbol, partition, timestamp=moment)
                 producer.poll(0)
-        if not chosen.plain:
-            producer.commit_transaction(30)
-        time.sleep(max(0.0, turn - (time.monotonic() - start - passed)))
+        producer.commit_transaction(30)
+        time.sleep(max(0.0, _TURN_SECONDS - (time.monotonic() - start - passed)))
+    producer.flush()
+
+
+def _plainly(settings: Settings, market: Sequence[Series], rate: float, seconds: float) -> None:
+    topic, partitions = World(settings.world).topic(TICKS_CLEAN.name), provision.partitions(settings)
+    producer = clients.producer(settings.kafka, transactional_id=None, **{"linger.ms": 1})
+    count = int(rate * seconds / COUNT)
+    start = time.time() + count * COUNT * _ENCODE_SECONDS
+    ready = []
+    for number, series in enumerate(market):
+        due = start + (np.arange(count) * COUNT + number) / rate
+        messages = series.take((due * 1e6).astype(np.int64))
+        partition = clients.partition_for(series.symbol, partitions)
+        ready += [(at, series.symbol, partition, *each) for at, each in zip(due.tolist(), messages, strict=True)]
+    for at, symbol, partition, value, moment in sorted(ready):
+        while (early := at - time.time()) > 0:
+            time.sleep(max(early, _PAUSE_SECONDS))
+        producer.produce(topic, value, symbol, partition, timestamp=moment)
+        producer.poll(0)
     producer.flush()
 
 
