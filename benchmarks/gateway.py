@@ -1,6 +1,6 @@
 """From a tick's append in Kafka to its being in a client's hand, over the gateway, with and without clients that hang.
 
-    python -m benchmarks.gateway --rate 5000 --seconds 20
+    python -m benchmarks.gateway --rate 5000 --seconds 20 --rounds 3
 
 Starts a real Kafka of one node, a registry, a gateway, and a producer of real ticks of 40 symbols. All clients follow
 all of them; some are measured, the others only read. Those that hang have asked to be skipped, so that they stay.
@@ -15,6 +15,8 @@ import socket
 import subprocess
 import sys
 import time
+from statistics import median
+from typing import NamedTuple
 
 import aiohttp
 import numpy as np
@@ -92,8 +94,26 @@ def load(settings: Settings, rate: float, seconds: float) -> tuple[list[str], di
     return [sys.executable, *command], environment(settings) | {"ARBITREX_TEST_DATA": str(DATA.parent)}
 
 
-async def measure(settings: Settings, rate: float, seconds: float, good: int, hanging: int) -> str:
-    """One line of the result."""
+class Found(NamedTuple):
+    """What clients saw, in milliseconds, and what it took."""
+
+    p50: float
+    p99: float
+    most: float
+    frames: float
+    """A second, each."""
+    cpu: float
+    megabytes: float
+
+    def __str__(self) -> str:
+        return (
+            f"p50 {self.p50:5.1f}  p99 {self.p99:5.1f}  most {self.most:6.1f} ms; {self.frames:,.0f} frames/s each; "
+            f"gateway {self.cpu:.0%} of a core, {self.megabytes:,.0f} MB"
+        )
+
+
+async def measure(settings: Settings, rate: float, seconds: float, good: int, hanging: int) -> Found:
+    """With so many clients that read, and so many that do not."""
     command, env = load(settings, rate, seconds + WARM_UP_SECONDS)
     with Child(settings, "gateway") as child:
         url, process = child.ready["url"], psutil.Process(child.process.pid)
@@ -131,19 +151,16 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
         for each in deaf_ones:
             each.close()
     frames, latencies = several.latencies(since)
-    found = np.array(latencies) * 1_000
-    p50, p99, most = np.percentile(found, [50, 99, 100])
+    p50, p99, most = np.percentile(np.array(latencies) * 1_000, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
-    return (
-        f"{good:4} read, {hanging:3} hang: p50 {p50:5.1f}  p99 {p99:5.1f}  most {most:6.1f} ms, {len(found):,} ticks; "
-        f"{frames / (seconds - 1) / MEASURED:,.0f} frames/s each; gateway {cpu:.0%} of a core, {memory:,.0f} MB"
-    )
+    return Found(p50, p99, most, frames / (seconds - 1) / MEASURED, cpu, memory)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=5_000.0)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     with stage(PARTITIONS) as place:
         settings = place.settings.model_copy(update={"gateway": GatewaySettings(port=0, max_connections=10_000)})
@@ -151,8 +168,14 @@ def main() -> None:
         print(f"{chosen.rate:,.0f} ticks/s")
         command, env = load(settings, chosen.rate, BROKER_WARM_UP_SECONDS)
         subprocess.run(command, env=env, cwd=ROOT, check=True)
-        for good, hanging in ((100, 0), (50, 0), (50, 50)):
-            print(asyncio.run(measure(settings, chosen.rate, chosen.seconds, good, hanging)))
+        found: dict[tuple[int, int], list[Found]] = {(100, 0): [], (50, 0): [], (50, 50): []}
+        for _ in range(chosen.rounds):
+            for (good, hanging), each in found.items():
+                each.append(asyncio.run(measure(settings, chosen.rate, chosen.seconds, good, hanging)))
+                print(f"{good:4} read, {hanging:3} hang: {each[-1]}")
+        print("medians")
+        for (good, hanging), each in found.items():
+            print(f"{good:4} read, {hanging:3} hang: {Found(*map(median, zip(*each, strict=True)))}")
 
 
 if __name__ == "__main__":
