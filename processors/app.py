@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -19,6 +19,8 @@ from faust.app.base import BootStrategy
 from infra import topics
 from infra.settings import Settings
 from infra.worlds import World
+from processors.core.recall import Lack
+from processors.core.types import Batch
 from processors.ownership import Ownership
 from processors.partition import Fetch, Partition
 from processors.pipeline import Pipeline, Work, is_small
@@ -32,6 +34,8 @@ _HEARTBEAT_SECONDS: Final = 1.0
 _REQUEST_SECONDS: Final = 30.0
 _REBALANCE_SECONDS: Final = 10.0
 _LAG_COMMIT_SECONDS: Final = 1.0
+_TURNS_TO_SEND: Final = 8
+"""Of the loop, from a step's end to its transaction's first request."""
 
 
 T = TypeVar("T")
@@ -100,6 +104,7 @@ class _Agents:
         self._ownership = ownership
         self._pipeline = pipeline
         self._threads = threads
+        self._turns = asyncio.Lock()
 
     def attach(self, app: ProcessorApp, source: str) -> None:
         """Add the two agents to ``app``."""
@@ -140,15 +145,29 @@ class _Agents:
             partition.filtering = None
 
     async def _process(self, fetch: Fetch) -> Work | None:
-        partition, pipeline, small = fetch.partition, self._pipeline, is_small(fetch)
-        batch = pipeline.decode(fetch) if small else await self._in_thread(pipeline.decode, fetch)
-        if wanted := pipeline.lacking(fetch, batch):
+        partition, pipeline = fetch.partition, self._pipeline
+        run = self._in_turn if is_small(fetch) else self._in_thread
+        batch, wanted, work = await run(self._begin, fetch)
+        if wanted:
             if not await partition.settle():
                 return None
             await self._in_thread(pipeline.recall, partition, wanted)
-        work = pipeline.step(fetch, batch) if small else await self._in_thread(pipeline.step, fetch, batch)
+            work = await run(pipeline.step, fetch, batch)
         partition.pending += 1
         return work
+
+    def _begin(self, fetch: Fetch) -> tuple[Batch, Mapping[str, Lack], Work | None]:
+        """The fetch decoded, what it lacks, and if that is nothing, its work."""
+        batch = self._pipeline.decode(fetch)
+        wanted = self._pipeline.lacking(fetch, batch)
+        return batch, wanted, None if wanted else self._pipeline.step(fetch, batch)
+
+    async def _in_turn(self, work: Callable[..., T], *arguments: Any) -> T:
+        """On the loop, one partition's after another's, so that what one gives is on its way before the next begins."""
+        async with self._turns:
+            for _ in range(_TURNS_TO_SEND):
+                await asyncio.sleep(0)
+            return work(*arguments)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
