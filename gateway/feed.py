@@ -63,19 +63,24 @@ class Feed:
         self._consumer: Consumer | None = None
 
     def load(self, stopping: threading.Event) -> Iterator[Update]:
-        """Updates up to the end of every partition. Raises BrokerError."""
+        """Updates up to where every partition ended when this began, at least: a busy one never ends.
+
+        Raises BrokerError.
+        """
         self._consumer = clients.consumer(
             self._kafka,
             group="arbitrex.gateway",
             **{"enable.partition.eof": True, "queued.max.messages.kbytes": 32_768},
         )
-        starts = self._starts(self._consumer)
+        starts, behind = self._starts(self._consumer)
         self._consumer.assign(starts)
-        behind: set[Place] = {(start.topic, start.partition) for start in starts}
         heard = time.monotonic()
         while behind and not stopping.is_set():
             messages, ended = split(self._consumer.consume(_LOAD_RECORDS, _FLUSH_SECONDS))
-            behind -= ended
+            reached = {(message.topic(), message.partition()): message.offset() or 0 for message in messages}
+            behind = {
+                place: end for place, end in behind.items() if place not in ended and reached.get(place, -1) + 1 < end
+            }
             if messages or ended:
                 heard = time.monotonic()
                 update = self._decoder.update(messages)
@@ -101,8 +106,9 @@ class Feed:
         if self._consumer is not None:
             self._consumer.close()
 
-    def _starts(self, consumer: Consumer) -> list[TopicPartition]:
-        starts = []
+    def _starts(self, consumer: Consumer) -> tuple[list[TopicPartition], dict[Place, int]]:
+        """Where to begin, and where each partition ends now."""
+        starts, ends = [], dict[Place, int]()
         for full_name, name in self._topics.items():
             for partition in range(partition_count(self._kafka, full_name)):
                 low, high = watermarks(consumer, full_name, partition)
@@ -111,9 +117,10 @@ class Feed:
                 if name == BARS.name:
                     self.bars_since[partition] = 0 if offset == low else offset
                 starts.append(TopicPartition(full_name, partition, offset))
+                ends[full_name, partition] = high
                 if name in RESUMABLE:
                     self.places.setdefault(RESUMABLE[name], {})[partition] = Standing(offset)
-        return starts
+        return starts, ends
 
 
 class Decoder:

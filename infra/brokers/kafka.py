@@ -64,7 +64,7 @@ class KafkaNode(Node):
         if (self.folder / "data" / "meta.properties").exists():
             return
         command = [self._java, f"-Dlog4j2.configurationFile={self._log4j.as_uri()}", "-cp", self._classpath]
-        command += ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.properties)]
+        command += ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(self.properties)]
         output = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if output.returncode != 0:
             raise ComponentError(f"Kafka could not format {self.folder}: {(output.stderr or output.stdout).strip()}")
