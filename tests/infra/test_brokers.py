@@ -172,6 +172,16 @@ class TestKafka:
         with pytest.raises(ComponentError, match=r"KAFKA_HOME=.* holds no Kafka|Java 17"):
             KafkaCluster(tmp_path)
 
+    @pytest.mark.real_kafka
+    def test_an_id_may_begin_with_a_dash(self, tmp_path: Path) -> None:
+        """One in 64 does."""
+        cluster, name = KafkaCluster(tmp_path), "-8XbBvK6Q3WqGZ0yYpVn1A"
+        folder = tmp_path / "kafka"
+        folder.mkdir(exist_ok=True)
+        (folder / "cluster.id").write_text(name, "ascii")
+        cluster.configure()
+        assert f"cluster.id={name}" in (folder / "node-1" / "data" / "meta.properties").read_text().splitlines()
+
     def test_missing_maven_says_how_to_get_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
