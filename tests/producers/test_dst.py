@@ -52,7 +52,7 @@ def test_days_and_hours_open_when_they_should(name: str, sunday: str, symbol: st
     terminal.initialize()
     terminal.symbol_select(symbol, True)
     start, end = clock.now, ms(sunday) + 2 * 86_400_000
-    polls = poller(terminal, clock, recorder, {symbol: Cursor(start - 1)}, patience_seconds=0, reread_minutes=0)
+    polls = poller(terminal, clock, recorder, {symbol: Cursor(start)}, patience_seconds=0, reread_minutes=0)
     while clock.now < end:
         clock.now += 3_500_000
         polls.cycle()

@@ -133,7 +133,7 @@ def test_polling_stops_when_the_queue_is_full_and_goes_on_where_it_was(
     options = ProducerSettings(poll_ms=20, patience_seconds=0)
     shard = Shard(terminal, ZONE, RealClock(), publisher, options, Symbols({}), stopping)
     begins = now_ms() - 1_800_000
-    poller = Poller(shard, {SYMBOL: Cursor(begins - 1)}, {SYMBOL: SYMBOL})
+    poller = Poller(shard, {SYMBOL: Cursor(begins)}, {SYMBOL: SYMBOL})
     polls = 0
 
     def poll() -> None:

@@ -101,7 +101,7 @@ class Run:
         )
         self.terminal = SimulatedTerminal(self.market, ZONE, self.clock, self.faults)
         self.shard = Shard(self.terminal, ZONE, self.clock, self.out, wanted, Symbols({}), Event())
-        self.poller = Poller(self.shard, {s: Cursor(START - 1) for s in SYMBOLS}, {s: s for s in SYMBOLS})
+        self.poller = Poller(self.shard, {s: Cursor(START) for s in SYMBOLS}, {s: s for s in SYMBOLS})
         self.connect()
 
     def connect(self) -> None:
