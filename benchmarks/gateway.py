@@ -24,7 +24,7 @@ import orjson
 import psutil
 
 from benchmarks.fanout import Reader
-from benchmarks.stage import stage
+from benchmarks.stage import BROKER_WARM_UP_SECONDS, stage
 from infra import kafka as clients
 from infra.settings import GatewaySettings, Settings
 from tests.acceptance.gateway_load import introduce
@@ -36,8 +36,6 @@ PARTITIONS = 4
 _HEAD = 100
 """Characters of a message in which its channel stands."""
 WARM_UP_SECONDS = 5.0
-BROKER_WARM_UP_SECONDS = 45.0
-"""Java compiles that long what a broker does all the time."""
 FIRST_TICK_SECONDS = 120
 """Within which the first tick has to come: the load reads its files first, and other programs may run."""
 EVERYTHING = json.dumps({"method": "subscribe", "params": {"channel": "ticks", "symbol": "*", "snapshot": False}})
@@ -69,9 +67,9 @@ class Measured:
                     error = message.data
         return f"a client that was measured was closed ({connection.close_code}): {error}"
 
-    def latencies(self, since: float) -> tuple[int, list[float]]:
-        """How many messages with ticks came since then, and how long each of their ticks took, in seconds."""
-        found = [(now, orjson.loads(data)) for now, data in self.heard if now >= since]
+    def latencies(self) -> tuple[int, list[float]]:
+        """How many messages with ticks were heard, and how long each of their ticks took, in seconds."""
+        found = [(now, orjson.loads(data)) for now, data in self.heard]
         ticks = [(now, message["data"]) for now, message in found if message.get("channel") == "ticks"]
         return len(ticks), [now - row["ts_recv"] / 1e6 for now, rows in ticks for row in rows]
 
@@ -134,7 +132,7 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
                 raise SystemExit(f"no tick within {FIRST_TICK_SECONDS} s; see what load and gateway say above")
             await asyncio.sleep(WARM_UP_SECONDS)
             several.heard.clear()
-            since, before = time.time(), process.cpu_times()
+            before = process.cpu_times()
             await asyncio.sleep(seconds - 1)
             after = process.cpu_times()
             memory = process.memory_info().rss / 1e6
@@ -150,7 +148,7 @@ async def measure(settings: Settings, rate: float, seconds: float, good: int, ha
                 raise SystemExit("the ticks could not be written; the load says why above")
         for each in deaf_ones:
             each.close()
-    frames, latencies = several.latencies(since)
+    frames, latencies = several.latencies()
     p50, p99, most = np.percentile(np.array(latencies) * 1_000, [50, 99, 100])
     cpu = (after.user + after.system - before.user - before.system) / (seconds - 1)
     return Found(p50, p99, most, frames / (seconds - 1) / MEASURED, cpu, memory)

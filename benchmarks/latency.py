@@ -22,20 +22,18 @@ from confluent_kafka import OFFSET_END, TopicPartition
 from numpy.typing import NDArray
 
 from benchmarks.race import Spent
-from benchmarks.stage import FEED, SHARD, SYMBOLS, Stage, controls, publish, stage
+from benchmarks.stage import BROKER_WARM_UP_SECONDS, FEED, SHARD, SYMBOLS, Stage, columns, controls, publish, stage
 from infra import kafka as clients
 from infra import topics
 from infra.topics import Topic
 from infra.worlds import World
-from producers.encoding import TickColumns, encode_ticks
+from producers.encoding import encode_ticks
 from schemas.batch import decode_batch
 from schemas.records import Control, ControlKind, LiveBars
 from tests.support import Child
 
 PARTITIONS = 4
 """What a world on one node has."""
-WARM_UP_SECONDS = 45.0
-"""Java compiles that long what a broker does all the time, on as many cores as it gets."""
 IDLE_SECONDS = 15.0
 _TURN_SECONDS = 0.002
 _ENCODE_SECONDS = 20e-6
@@ -88,7 +86,11 @@ class Sender:
         self._due: list[tuple[int, int, str, bytes, int]] = []
         for at, symbol in enumerate(SYMBOLS):
             mine = np.flatnonzero(which == at)
-            ticks = _columns(moments[mine], draw.choice((-1, 1), len(mine)))
+            times, points = (
+                (moments[mine] * 1_000).astype(np.int64),
+                110_000 + np.cumsum(draw.choice((-1, 1), len(mine))),
+            )
+            ticks = columns(times, points, np.rint(moments[mine] * 1e6).astype(np.int64))
             values = encode_ticks(ticks, header=place.codec.headers["Tick"], symbol=symbol, feed=FEED)
             partition = clients.partition_for(symbol, PARTITIONS)
             self._due += [
@@ -125,23 +127,6 @@ class Sender:
         value = self._place.codec.encode(Control(kind=ControlKind.WATERMARK, feed=FEED, shard=SHARD, time=ts))
         for partition in range(PARTITIONS):
             self._producer.produce(self._place.raw, value, f"@{FEED}/{SHARD}", partition, timestamp=ts)
-
-
-def _columns(moments: Floats, steps: NDArray[np.int64]) -> TickColumns:
-    times = (moments * 1_000).astype(np.int64)
-    first = np.searchsorted(times, times)
-    nothing, points = np.zeros(len(times)), 110_000 + np.cumsum(steps)
-    return TickColumns(
-        ts_event=times,
-        ordinal=np.arange(len(times)) - first,
-        bid=points / 1e5,
-        ask=(points + 10) / 1e5,
-        last=nothing,
-        volume=nothing,
-        flags=np.full(len(times), 6),
-        server_time=times,
-        ts_recv=np.rint(moments * 1e6).astype(np.int64),
-    )
 
 
 def tick_latencies(place: Stage, reader: Reader, sender: Sender, since: float) -> Floats:
@@ -196,9 +181,9 @@ def main() -> None:
         publish(place.settings, controls(place.codec, int(time.time() * 1_000)))
         with Child(place.settings, "processor") as child:
             process = psutil.Process(child.process.pid)
-            needed = WARM_UP_SECONDS + 2 * (chosen.seconds + _SETTLE_SECONDS + _LAST_SECONDS) + 1
+            needed = BROKER_WARM_UP_SECONDS + 2 * (chosen.seconds + _SETTLE_SECONDS + _LAST_SECONDS) + 1
             sender = Sender(place, chosen.rate, needed)
-            sender.send(WARM_UP_SECONDS)
+            sender.send(BROKER_WARM_UP_SECONDS)
             since, busy, (clean, live) = read(
                 place, sender, chosen.seconds, process, topics.TICKS_CLEAN, topics.BARS_LIVE
             )

@@ -23,7 +23,7 @@ from infra.registry.client import connect
 from infra.settings import KafkaSettings, RegistrySettings, Settings
 from infra.topics import Topic
 from infra.worlds import World
-from producers.encoding import TickColumns, encode_ticks
+from producers.encoding import TickColumns, encode_ticks, ordinals
 from schemas.codec import Codec
 from schemas.records import Control, ControlKind, SymbolSpec
 from tests.support import registered
@@ -34,6 +34,8 @@ START_MS = 1_750_000_000_000
 STEP_MS = 20
 """Between two ticks of all symbols together: two a second for each."""
 PARTITIONS = 8
+BROKER_WARM_UP_SECONDS = 45.0
+"""Java compiles that long what a broker does all the time, on as many cores as it gets."""
 
 Ints = NDArray[np.int64]
 Record = tuple[str, bytes, int]
@@ -115,24 +117,28 @@ def ticks(codec: Codec, count: int, start_ms: int, step_ms: float) -> Iterator[R
     for at, symbol in enumerate(SYMBOLS):
         mine = which == at
         values[mine] = encode_ticks(
-            _columns(times[mine], points[mine]), header=codec.headers["Tick"], symbol=symbol, feed=FEED
+            columns(times[mine], points[mine], times[mine] * 1_000),
+            header=codec.headers["Tick"],
+            symbol=symbol,
+            feed=FEED,
         )
     for at, time_ms, value in zip(which.tolist(), times.tolist(), values, strict=True):
         yield SYMBOLS[at], value, time_ms
 
 
-def _columns(times: Ints, points: Ints) -> TickColumns:
+def columns(times: Ints, points: Ints, ts_recv: Ints) -> TickColumns:
+    """One symbol's ticks at rising times (UTC milliseconds), at a price of so many points, and when they came."""
     nothing = np.zeros(len(times))
     return TickColumns(
         ts_event=times,
-        ordinal=np.zeros(len(times), np.int64),
+        ordinal=ordinals(times),
         bid=points / 1e5,
         ask=(points + 10) / 1e5,
         last=nothing,
         volume=nothing,
         flags=np.full(len(times), 6),
         server_time=times,
-        ts_recv=times * 1_000,
+        ts_recv=ts_recv,
     )
 
 
